@@ -1,0 +1,1 @@
+"""Cameras, watching and load tests: the Vedette client."""

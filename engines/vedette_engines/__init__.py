@@ -1,0 +1,1 @@
+"""Models: import, verify, package, load and run them."""

@@ -1,0 +1,1 @@
+"""The contract of Vedette: generated protocol buffer stubs."""

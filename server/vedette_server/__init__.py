@@ -1,0 +1,1 @@
+"""Streams in, answers out: the Vedette server."""
