@@ -1,0 +1,1 @@
+"""Plain data that flows through the server; imports nothing of ours."""

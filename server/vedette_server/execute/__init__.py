@@ -1,0 +1,1 @@
+"""Lanes that run batches on an engine."""

@@ -1,0 +1,1 @@
+"""One channel's session: packets in, verdicts out, accounts that close."""
