@@ -1,0 +1,212 @@
+"""What the server can be told, as one frozen tree with a section for each part.
+
+Every option is declared here once: its default, unit, help and what is allowed. File, environment, flags
+(`settings_load.py`) and the reference page (`settings_page.py`) are driven by these declarations. A part
+receives its own section, never the tree.
+
+Plain data, read once before the server starts; imports only the standard library.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Auto = Literal["auto"]
+Off = Literal["off"]
+
+MIB = 1024 * 1024
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002 - the word that every command line library uses
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    flag: str = "",
+    env: tuple[str, ...] = (),
+    separator: str = ",",
+) -> Any:
+    """Declare one option of a section.
+
+    Args:
+        default: Its value when nobody says otherwise.
+        help: What it does, in one sentence.
+        unit: Unit of the value.
+        low: Lowest value allowed.
+        high: Highest value allowed.
+        choices: The only values allowed.
+        flag: Its flag on the command line; empty: `--SECTION-KEY`.
+        env: Further names of its environment variable.
+        separator: What separates the items of a list in the environment.
+    """
+    words = {"help": help, "unit": unit, "flag": flag, "env": env, "separator": separator}
+    return field(default=default, metadata={**words, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The gRPC edge."""
+
+    host: str = option(
+        "127.0.0.1", "Address to listen on; other than loopback needs TLS and clients that are known.", flag="--host"
+    )
+    port: int = option(50051, "Port to listen on; 0: any free one, which is printed.", low=0, high=65535, flag="--port")
+    insecure: bool = option(
+        False, "Listen beyond loopback even without TLS, or without tokens or a client CA.", flag="--insecure"
+    )
+    max_message_bytes: int = option(8 * MIB, "Largest message.", unit="bytes", low=64 * 1024, high=1024 * MIB)
+    max_packet_bytes: int = option(
+        8 * MIB, "Largest packet, its fragments together.", unit="bytes", low=1024, high=1024 * MIB
+    )
+    max_channels: int = option(1024, "Most channels connected at once.", low=1, high=100_000)
+    heartbeat_interval_s: float = option(
+        5.0, "A peer silent for three of these is taken for dead.", unit="s", low=0.05, high=3600
+    )
+    resume_window_s: float = option(30.0, "How long a session outlives its connection.", unit="s", low=0, high=86_400)
+    drain_grace_s: float = option(
+        10.0, "Time to finish what is held when told to stop.", unit="s", low=0, high=3600, flag="--drain-grace-s"
+    )
+    reflection: bool = option(True, "Answer reflection, so that tools like grpcurl find the services.")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody beyond this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """Encryption."""
+
+    certificate: Path | None = option(None, "Certificate chain of the server, PEM.", flag="--tls-cert")
+    key: Path | None = option(None, "Private key of the certificate, PEM.", flag="--tls-key")
+    client_ca: Path | None = option(None, "Clients must show a certificate of this authority, PEM.", flag="--client-ca")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """Who may do what."""
+
+    tokens_file: Path | None = option(
+        None, "Bearer tokens and what each may do, TOML or JSON; read again when it changes.", flag="--tokens"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Engines and how they run."""
+
+    dirs: tuple[Path, ...] = option(
+        (),
+        "Directories of engine bundles, besides the engines in the box.",
+        flag="--engines-dir",
+        env=("VEDETTE_ENGINES_DIR",),
+        separator=":",
+    )
+    preload: tuple[str, ...] = option(
+        (), "Engines to load at the start, NAME or NAME@VERSION; others load when first asked for.", flag="--engine"
+    )
+    providers: tuple[str, ...] = option(
+        (), "Execution providers of ONNX Runtime, best first; none: the best that is there.", flag="--provider"
+    )
+    lanes: int | Auto = option("auto", "Batches of one engine that run at once.", low=1, high=64, flag="--lanes")
+    max_batch: int | Auto = option("auto", "Most frames in a batch.", low=1, high=1024, flag="--max-batch")
+    max_wait_s: float = option(
+        0.005, "Longest time a frame waits for its batch to fill.", unit="s", low=0, high=10, flag="--max-wait-ms"
+    )
+    intra_op_threads: int | Auto = option("auto", "Threads inside one run on a CPU.", low=1, high=1024)
+    memory_limit_bytes: int = option(0, "Most GPU memory of ONNX Runtime; 0: no limit.", unit="bytes", low=0)
+    arena_extend_strategy: str = option(
+        "kNextPowerOfTwo", "How ONNX Runtime's CUDA arena grows.", choices=("kNextPowerOfTwo", "kSameAsRequested")
+    )
+    cudnn_conv_algo_search: str = option(
+        "EXHAUSTIVE", "How cuDNN chooses its convolutions.", choices=("EXHAUSTIVE", "HEURISTIC", "DEFAULT")
+    )
+    tune_budget_s: float = option(
+        3.0, "Time to measure the best batch and lanes of an engine when it is loaded.", unit="s", low=0, high=600
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeSettings:
+    """The decoder pool."""
+
+    workers: int | Auto = option("auto", "Channels that are decoded at once.", low=1, high=1024, flag="--workers")
+    max_width: int = option(8192, "Widest picture.", unit="px", low=16, high=65_535)
+    max_height: int = option(8192, "Highest picture.", unit="px", low=16, high=65_535)
+    inbox_packets: int = option(64, "Packets of one channel that wait for a decoder.", low=1, high=65_536)
+    inbox_bytes: int = option(16 * MIB, "Bytes of one channel that wait for a decoder.", unit="bytes", low=1024)
+    pending_pictures: int = option(
+        4, "Decoded pictures of one EVERY_FRAME channel that wait for an engine.", low=1, high=256
+    )
+    drop_disposable_after_s: float = option(
+        0.3, "Decoding this late drops pictures that nothing refers to.", unit="s", low=0, high=60
+    )
+    jump_after_s: float = option(1.0, "Decoding this late jumps to the next keyframe.", unit="s", low=0, high=600)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSettings:
+    """What holds for a channel that does not say otherwise."""
+
+    max_age_s: float = option(2.0, "A live frame older than this is skipped.", unit="s", low=0.001, high=86_400)
+    window_packets: int = option(
+        32, "Packets that an EVERY_FRAME client may be ahead of the decoder.", low=1, high=65_536
+    )
+    window_bytes: int = option(
+        8 * MIB, "Bytes that an EVERY_FRAME client may be ahead of the decoder.", unit="bytes", low=1024
+    )
+    max_unacknowledged: int = option(4096, "Verdicts kept until the client acknowledges them.", low=16, high=1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Figures for Prometheus."""
+
+    host: str = option("127.0.0.1", "Address on which Prometheus finds the metrics.", flag="--metrics-host")
+    port: int | Off = option(
+        9464, "Port of the metrics; 0: any free one; off: none.", low=0, high=65535, flag="--metrics-port"
+    )
+    forget_after_s: float = option(
+        300.0, "A channel's series are kept so long after its end.", unit="s", low=0, high=86_400
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What the server says about itself."""
+
+    level: str = option(
+        "info",
+        "Least weighty events that are logged.",
+        choices=("debug", "info", "warning", "error"),
+        flag="--log-level",
+    )
+    format: str = option(
+        "text", "Lines for people, or one JSON object per line.", choices=("text", "json"), flag="--log-format"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All sections."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    engines: EngineSettings = field(default_factory=EngineSettings)
+    decode: DecodeSettings = field(default_factory=DecodeSettings)
+    channels: ChannelSettings = field(default_factory=ChannelSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    log: LogSettings = field(default_factory=LogSettings)
