@@ -6,12 +6,13 @@ receives its own section, never the tree.
 
 Plain data, read once before the server starts; imports only the standard library.
 """
+# ruff: noqa: RUF009 - `option` is `dataclasses.field` under a name of ours, as immutable as that
 
 from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - the kinds of options are read from the annotations
 from typing import Any, Literal
 
 Auto = Literal["auto"]
@@ -29,6 +30,7 @@ def option(
     high: float | None = None,
     choices: tuple[str, ...] = (),
     flag: str = "",
+    flag_unit: str = "",
     env: tuple[str, ...] = (),
     separator: str = ",",
 ) -> Any:
@@ -42,10 +44,11 @@ def option(
         high: Highest value allowed.
         choices: The only values allowed.
         flag: Its flag on the command line; empty: `--SECTION-KEY`.
+        flag_unit: Unit in which the flag takes it, where that is not `unit`: ms for s.
         env: Further names of its environment variable.
         separator: What separates the items of a list in the environment.
     """
-    words = {"help": help, "unit": unit, "flag": flag, "env": env, "separator": separator}
+    words = {"help": help, "unit": unit, "flag": flag, "flag_unit": flag_unit, "env": env, "separator": separator}
     return field(default=default, metadata={**words, "low": low, "high": high, "choices": choices})
 
 
@@ -123,7 +126,13 @@ class EngineSettings:
     lanes: int | Auto = option("auto", "Batches of one engine that run at once.", low=1, high=64, flag="--lanes")
     max_batch: int | Auto = option("auto", "Most frames in a batch.", low=1, high=1024, flag="--max-batch")
     max_wait_s: float = option(
-        0.005, "Longest time a frame waits for its batch to fill.", unit="s", low=0, high=10, flag="--max-wait-ms"
+        0.005,
+        "Longest time a frame waits for its batch to fill.",
+        unit="s",
+        low=0,
+        high=10,
+        flag="--max-wait-ms",
+        flag_unit="ms",
     )
     intra_op_threads: int | Auto = option("auto", "Threads inside one run on a CPU.", low=1, high=1024)
     memory_limit_bytes: int = option(0, "Most GPU memory of ONNX Runtime; 0: no limit.", unit="bytes", low=0)
