@@ -1,0 +1,1 @@
+"""Draw what was found into the pictures it was found in."""

@@ -1,0 +1,1 @@
+"""Synthetic scenes whose every object is known: for demonstrations, tests and load tests."""
