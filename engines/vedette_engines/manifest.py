@@ -215,6 +215,11 @@ class Manifest:
                 return (self.output.dimensions,)
 
     @property
+    def extras(self) -> tuple[str, ...]:
+        """Names of a detector's further columns; empty for other tasks."""
+        return self.output.extras if isinstance(self.output, DetectorOutput) else ()
+
+    @property
     def slot_shape(self) -> tuple[int, int, int]:
         """Shape of one letterboxed frame: height, width, 3."""
         return (self.input.height, self.input.width, 3)
