@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,8 @@ class VerdictLedger(Generic[T]):
             value: The verdict, or, when it can be called, what makes it from its index.
         """
         index = self.next_index
-        self._kept.append(cast("T", value(index) if callable(value) else value))
+        made: Any = value(index) if callable(value) else value
+        self._kept.append(made)
         return index
 
     def unsent(self, limit: int | None = None) -> list[tuple[int, T]]:
