@@ -31,7 +31,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     out = sys.stderr if stream is None else stream
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=_shared(),
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *_shared()],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(settings.format, out)],
     )
     handler = logging.StreamHandler(out)
@@ -75,7 +75,6 @@ def _renderers(log_format: str, out: TextIO) -> list[Processor]:
     if log_format == "json":
         return [
             structlog.processors.format_exc_info,
-            structlog.processors.EventRenamer("event"),
             structlog.processors.JSONRenderer(default=str),
         ]
     colored = out.isatty()

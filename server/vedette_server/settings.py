@@ -43,7 +43,7 @@ def option(
         low: Lowest value allowed.
         high: Highest value allowed.
         choices: The only values allowed.
-        flag: Its flag on the command line; empty: `--SECTION-KEY`.
+        flag: Its flag on the command line; empty: `--KEY`.
         flag_unit: Unit in which the flag takes it, where that is not `unit`: ms for s.
         env: Further names of its environment variable.
         separator: What separates the items of a list in the environment.

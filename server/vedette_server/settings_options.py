@@ -189,7 +189,7 @@ def _option(section: str, field: dataclasses.Field[Any], hint: Any) -> Option:
             words += typing.get_args(part)
     told = dict(field.metadata)
     variable = f"VEDETTE_{section}_{field.name}".upper()
-    flag = told.pop("flag") or f"--{section}-{field.name}".replace("_", "-")
+    flag = told.pop("flag") or f"--{field.name}".replace("_", "-")
     return Option(
         section=section,
         key=field.name,

@@ -101,6 +101,7 @@ class Authenticator:
         self._clock = clock
         self._tokens: tuple[tuple[bytes, Principal], ...] = ()
         self._stamp: tuple[int, ...] = ()
+        self._fault = ""
         self._checked_s = clock()
         if self._file is not None:
             self._stamp = _stamp(self._file)
@@ -151,13 +152,15 @@ class Authenticator:
             stamp = _stamp(self._file)
             if stamp == self._stamp:
                 return
-            # Remembered even when the file is broken: one line in the log per change, not per second.
-            self._stamp = stamp
-            self._tokens = read_tokens(self._file)
+            tokens = read_tokens(self._file)
         except SettingsError as error:
-            _log.error("tokens not reloaded, the old ones stay", extra={"error": str(error)})  # noqa: TRY400
-        else:
-            _log.info("tokens reloaded", extra={"count": len(self._tokens)})
+            # One line in the log per fault, not one per second.
+            if str(error) != self._fault:
+                self._fault = str(error)
+                _log.error("tokens not reloaded, the old ones stay", extra={"error": self._fault})
+            return
+        self._stamp, self._tokens, self._fault = stamp, tokens, ""
+        _log.info("tokens reloaded", extra={"count": len(tokens)})
 
 
 def read_tokens(file: Path) -> tuple[tuple[bytes, Principal], ...]:

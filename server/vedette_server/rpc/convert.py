@@ -9,7 +9,7 @@ frame: they set fields in place, which in upb takes half the time of passing mes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from vedette.v1 import analysis_pb2, session_pb2, stream_pb2
 from vedette_server.data.packet import Packet
@@ -24,19 +24,16 @@ from vedette_server.rpc.convert_config import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     from google.protobuf.timestamp_pb2 import Timestamp
     from numpy.typing import NDArray
 
-    from vedette_server.data.outcome import SkipReason
     from vedette_server.data.times import StageTimes
     from vedette_server.data.verdict import EngineLabel, Verdict
     from vedette_server.post.detections import Detections
+    from vedette_server.session.accounts import AccountSnapshot
 
 __all__ = [
-    "AccountFigures",
     "ConfigDefaults",
     "account_to_wire",
     "apply_update",
@@ -90,21 +87,7 @@ def packet_from_wire(packet: stream_pb2.Packet, received_s: float, received_wall
     )
 
 
-class AccountFigures(Protocol):
-    """The totals of a session, as its books have them; see `Account` of the contract."""
-
-    packets_received: int
-    bytes_received: int
-    packets_pending: int
-    analysed: int
-    pictures_decoded: int
-    client_dropped: int
-    verdicts: int
-    decode_only: int
-    skipped: Mapping[SkipReason, int]
-
-
-def account_to_wire(account: AccountFigures) -> session_pb2.Account:
+def account_to_wire(account: AccountSnapshot) -> session_pb2.Account:
     """Put the totals of a session together; reasons that never occurred are left out."""
     wire = session_pb2.Account(
         packets_received=account.packets_received,

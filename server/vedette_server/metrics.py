@@ -1,0 +1,162 @@
+"""Count what passes, and show it to Prometheus on a port of its own.
+
+The way of a frame touches plain integers only: one object per channel (`ChannelMetrics`) and per engine
+(`EngineMetrics`), handed to whoever counts, each with one short lock. Names and labels are put together when
+Prometheus asks (`metrics_export.py`). A channel's series are let go some time after its end, so that their
+number stays bounded.
+
+Threads: every method may be called from any.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+
+from vedette_server.errors import SettingsError
+from vedette_server.metrics_export import Exporter
+from vedette_server.metrics_figures import (
+    STAGE_BUCKETS_S,
+    STAGES,
+    ChannelDepths,
+    ChannelMetrics,
+    EngineDepths,
+    EngineMetrics,
+    Histogram,
+    Snapshot,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+    from wsgiref.simple_server import WSGIServer
+
+    from vedette_server.settings import MetricsSettings
+
+__all__ = ["ChannelDepths", "ChannelMetrics", "EngineDepths", "EngineMetrics", "Metrics"]
+
+# Ended channels beyond so many are forgotten before their time.
+_MAX_ENDED = 1024
+
+
+class Metrics:
+    """All figures of the process, and the port on which Prometheus finds them.
+
+    Args:
+        settings: Where to listen, and how long an ended channel is remembered.
+        clock: Monotonic seconds.
+
+    Raises:
+        SettingsError: The port cannot be listened on.
+    """
+
+    def __init__(self, settings: MetricsSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._forget_after_s = settings.forget_after_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._channels: dict[tuple[str, str], ChannelMetrics] = {}
+        self._engines: dict[tuple[str, str], EngineMetrics] = {}
+        # Stage times by engine of the channels that were forgotten: a counter must not fall.
+        self._retired: dict[str, tuple[Histogram, ...]] = {}
+        self._refused: dict[str, int] = {}
+        self.registry = CollectorRegistry()
+        self.registry.register(Exporter(self))
+        ProcessCollector(registry=self.registry)
+        self.port: int | None = None
+        if settings.port != "off":
+            self._server, self._thread = _listen(settings.host, settings.port, self.registry)
+            self.port = self._server.server_port
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more; may be called twice."""
+        if self.port is None:
+            return
+        self.port = None
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def channel(self, name: str, engine: str) -> ChannelMetrics:
+        """Give the figures of a channel: those it had, when it was there before and is not yet forgotten."""
+        with self._lock:
+            self._prune()
+            found = self._channels.get((name, engine))
+            if found is None:
+                found = self._channels[name, engine] = ChannelMetrics(name, engine)
+            found.ended_s = None
+            return found
+
+    def forget(self, name: str) -> None:
+        """Say that a channel has ended: its series go after the time that the settings say."""
+        with self._lock:
+            for figures in self._channels.values():
+                if figures.channel == name and figures.ended_s is None:
+                    figures.ended_s = self._clock()
+                    figures.depths = None
+            self._prune()
+
+    def engine(self, name: str, version: str) -> EngineMetrics:
+        """Give the figures of an engine."""
+        with self._lock:
+            return self._engines.setdefault((name, version), EngineMetrics(name, version))
+
+    def refused(self, reason: str) -> None:
+        """Count a call that ended with an error; reasons are those of `errors.py`, few and stable."""
+        with self._lock:
+            self._refused[reason] = self._refused.get(reason, 0) + 1
+
+    def snapshot(self) -> Snapshot:
+        """List what there is now, for the export."""
+        with self._lock:
+            self._prune()
+            return Snapshot(
+                tuple(self._channels.values()),
+                tuple(self._engines.values()),
+                dict(self._refused),
+                dict(self._retired),
+            )
+
+    def _prune(self) -> None:
+        """Let go of the channels that ended long ago, and of the oldest ended ones when they are too many."""
+        ended = [(figures.ended_s, key) for key, figures in self._channels.items() if figures.ended_s is not None]
+        if not ended:
+            return
+        ended.sort()
+        oldest_s = self._clock() - self._forget_after_s
+        surplus = len(ended) - _MAX_ENDED
+        for rank, (ended_s, key) in enumerate(ended):
+            if ended_s > oldest_s and rank >= surplus:
+                break
+            figures = self._channels.pop(key)
+            with figures.lock:
+                self._retire(figures)
+
+    def _retire(self, figures: ChannelMetrics) -> None:
+        # Replaced, not changed in place: an export may be reading the old ones.
+        totals = tuple(Histogram(STAGE_BUCKETS_S) for _ in STAGES)
+        for before in (self._retired.get(figures.engine, ()), figures.stages):
+            for total, stage in zip(totals, before, strict=False):
+                total.add(stage)
+        self._retired[figures.engine] = totals
+
+
+def _listen(host: str, port: int, registry: CollectorRegistry) -> tuple[WSGIServer, threading.Thread]:
+    try:
+        return start_http_server(port, host, registry)
+    except OSError as error:
+        raise SettingsError(
+            f"metrics.port is {port} on {host}, which cannot be listened on: {error.strerror}; "
+            "allowed: a free port, 0 for any, off for none"
+        ) from error

@@ -1,0 +1,177 @@
+"""The plain figures of channels and engines, counted where a frame passes.
+
+Threads: every method may be called from any; each object has one short lock of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from typing import TYPE_CHECKING, NamedTuple
+
+from vedette_server.data.outcome import SkipReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vedette_server.data.times import StageTimes
+
+AGE_BUCKETS_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0)
+STAGE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+STAGES = ("receive", "decode", "wait", "convert", "batch", "execute", "post")
+
+
+class ChannelDepths(NamedTuple):
+    """How much of one channel waits, and where.
+
+    Attributes:
+        inbox: Packets that wait for a decoder.
+        pending: Decoded pictures that wait for an engine.
+        unacknowledged: Verdicts that the client has not acknowledged.
+    """
+
+    inbox: int = 0
+    pending: int = 0
+    unacknowledged: int = 0
+
+
+class EngineDepths(NamedTuple):
+    """How much of one engine is in use.
+
+    Attributes:
+        ready: Frames that wait for their batch to leave.
+        slots_in_use: Slots that hold a frame.
+        slots: Slots there are.
+        lanes: Lanes there are.
+    """
+
+    ready: int = 0
+    slots_in_use: int = 0
+    slots: int = 0
+    lanes: int = 0
+
+
+class Histogram:
+    """Counts of values by bucket; guarded by its owner's lock.
+
+    Args:
+        bounds: Upper bounds of the buckets, rising; one more is without bound.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def add(self, other: Histogram) -> None:
+        """Count all that another one of the same bounds has counted."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+
+class ChannelMetrics:
+    """What passed one channel; made by `Metrics.channel`.
+
+    Args:
+        channel: The channel's bare name.
+        engine: Its engines, joined by `+`.
+    """
+
+    def __init__(self, channel: str, engine: str) -> None:
+        self.channel = channel
+        self.engine = engine
+        self.lock = threading.Lock()
+        self.packets = 0
+        self.packet_bytes = 0
+        self.pictures = 0
+        self.analysed = 0
+        self.skipped = [0] * (max(SkipReason) + 1)
+        self.age = Histogram(AGE_BUCKETS_S)
+        self.stages = tuple(Histogram(STAGE_BUCKETS_S) for _ in STAGES)
+        self.depths: Callable[[], ChannelDepths] | None = None
+        self.ended_s: float | None = None
+
+    def packet(self, size_bytes: int) -> None:
+        """Count a packet that was received."""
+        with self.lock:
+            self.packets += 1
+            self.packet_bytes += size_bytes
+
+    def picture(self, count: int = 1) -> None:
+        """Count pictures that the decoder gave."""
+        with self.lock:
+            self.pictures += count
+
+    def verdict(self, reason: SkipReason | None, times: StageTimes) -> None:
+        """Count a verdict; ages and stage times are those of analysed frames only."""
+        with self.lock:
+            if reason is not None:
+                self.skipped[reason] += 1
+                return
+            self.analysed += 1
+            self.age.observe(times.total_s)
+            receive, decode, wait, convert, batch, execute, post = self.stages
+            receive.observe(times.receive_s)
+            decode.observe(times.decode_s)
+            wait.observe(times.wait_s)
+            convert.observe(times.convert_s)
+            batch.observe(times.batch_s)
+            execute.observe(times.execute_s)
+            post.observe(times.post_s)
+
+    def watch(self, depths: Callable[[], ChannelDepths]) -> None:
+        """Say whom to ask for the channel's depths; asked from the metrics' thread, until the channel ends."""
+        self.depths = depths
+
+
+class EngineMetrics:
+    """What one version of one engine did; made by `Metrics.engine`.
+
+    Args:
+        engine: The engine's name.
+        version: Its version.
+    """
+
+    def __init__(self, engine: str, version: str) -> None:
+        self.engine = engine
+        self.version = version
+        self.lock = threading.Lock()
+        self.batches = Histogram(tuple(float(bound) for bound in BATCH_BUCKETS))
+        self.busy_s = 0.0
+        self.failures = 0
+        self.depths: Callable[[], EngineDepths] | None = None
+
+    def batch(self, size: int, busy_s: float, *, failed: bool = False) -> None:
+        """Count a batch that a lane ran, and the time it took."""
+        with self.lock:
+            self.batches.observe(size)
+            self.busy_s += busy_s
+            self.failures += failed
+
+    def watch(self, depths: Callable[[], EngineDepths] | None) -> None:
+        """Say whom to ask for the engine's depths; None when it is unloaded."""
+        self.depths = depths
+
+
+class Snapshot(NamedTuple):
+    """What there is to export at one moment.
+
+    Attributes:
+        channels: Figures of the channels, ended ones included.
+        engines: Figures of the engines.
+        refused: Refused calls by reason.
+        retired: Stage times by engine of forgotten channels.
+    """
+
+    channels: tuple[ChannelMetrics, ...]
+    engines: tuple[EngineMetrics, ...]
+    refused: dict[str, int]
+    retired: dict[str, tuple[Histogram, ...]]
