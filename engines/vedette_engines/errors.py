@@ -8,7 +8,8 @@ EnginesError
 ├── LoadError              the runtime cannot run this file as it was asked to
 │   └── MissingRuntimeError  the runtime is not installed; says which extra brings it
 ├── RunError               one batch failed; the lane can be used again
-└── ImportRefusedError     a model is not published: unknown head, or it disagrees with its source
+├── ImportInputError       an import cannot be done as it was asked for: ask differently
+└── ImportRefusedError     a model is not published: it disagrees with its source
 ```
 
 What ONNX and ONNX Runtime raise is translated where they are called; nothing of theirs leaves this package.
@@ -47,3 +48,7 @@ class RunError(EnginesError):
 
 class ImportRefusedError(EnginesError):
     """A model is not published; the message says what is wrong with it."""
+
+
+class ImportInputError(EnginesError):
+    """An import cannot be done as it was asked for; the message names the thing and what is allowed."""
