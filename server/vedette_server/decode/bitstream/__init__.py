@@ -1,0 +1,1 @@
+"""Reads the headers of compressed video, and nothing more."""

@@ -1,0 +1,181 @@
+"""Know which pictures have all that they refer to.
+
+A lost packet is rarely said to be lost: FFmpeg fills in what is missing and goes on. So the headers
+are read for what they say about the pictures before. One object per channel, fed with the access
+units in decoding order; it never looks at pixels.
+
+Where the headers of a codec cannot show a loss, the times are asked: see ``TimeGaps``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from vedette_server.data.packet import Packet
+    from vedette_server.decode.bitstream.h264 import H264Slice
+    from vedette_server.decode.bitstream.unit import AccessUnit
+
+NO_KEYFRAME = "no keyframe came yet"
+
+
+class References(Protocol):
+    """Judges pictures by what they refer to."""
+
+    def judge(self, unit: AccessUnit) -> str:
+        """Take in the next picture and say, in words, which reference it lacks; empty when none.
+
+        Called for every access unit that shows or stores a picture, also for those which are dropped.
+        """
+
+    def restarts(self, unit: AccessUnit) -> bool:
+        """Whether decoding begins anew with this picture; asked before ``judge``."""
+
+    def lose(self, unit: AccessUnit, why: str) -> None:
+        """Remember that the picture just judged is missing or broken."""
+
+    def distrust(self, why: str) -> None:
+        """Remember that packets of unknown kind are missing before the next one."""
+
+    def needs(self, unit: AccessUnit) -> bool:
+        """Whether the decoder has to see a picture that ``judge`` found lacking, for later ones' sake."""
+
+
+class H264References:
+    """Counts the reference frames of an H.264 stream (`frame_num`, ITU-T H.264 7.4.3).
+
+    Every reference frame raises the count by one, so a missing one shows at the next picture. From
+    then on nothing is trusted until an IDR picture, or until a recovery point (D.2.8) is reached. Not
+    seen: a run of lost pictures with a multiple of ``max_frame_num`` reference frames, or a whole
+    number of equal groups of pictures; ``TimeGaps`` sees those when packets carry times.
+    A stream that resets its count by `memory_management_control_operation` 5 is taken for a loss.
+    A recovery point whose pictures are only approximately right is accepted as its encoder's word.
+    """
+
+    def __init__(self) -> None:
+        self._why = NO_KEYFRAME
+        self._previous: int | None = None
+        self._first_field: H264Slice | None = None
+        self._recovery: tuple[int, int] | None = None
+        self._leading: int | None = None
+
+    def restarts(self, unit: AccessUnit) -> bool:
+        """Whether decoding begins anew with this picture."""
+        return bool(self._why) and unit.h264 is not None and _starts(unit.h264) and not self._pairs(unit.h264)
+
+    def judge(self, unit: AccessUnit) -> str:
+        """Take in the next picture and say what it lacks."""
+        picture = unit.h264
+        if picture is None:
+            return self._why
+        second = self._pairs(picture)
+        self._first_field = picture if picture.field and not second else None
+        if not second:
+            self._count(picture)
+        if picture.reference:
+            self._previous = picture.frame_num
+        return self._why or self._lacks_before(picture)
+
+    def _count(self, picture: H264Slice) -> None:
+        if picture.idr:
+            self._why, self._recovery, self._leading = "", None, None
+            return
+        if not self._why and self._previous is not None:
+            missing = (picture.frame_num - self._previous - 1) % picture.max_frame_num
+            if missing:
+                self._why = f"{missing} reference frames are missing before frame_num {picture.frame_num}"
+        if self._why:
+            self._recover(picture)
+
+    def _recover(self, picture: H264Slice) -> None:
+        if self._recovery is None and _starts(picture):
+            self._recovery = (picture.frame_num, picture.recovery_frames or 0)
+            self._leading = None
+        elif self._recovery is not None and self._previous is not None:
+            missing = (picture.frame_num - self._previous - 1) % picture.max_frame_num
+            if missing:
+                self._recovery = None
+        if self._recovery is None:
+            return
+        start, frames = self._recovery
+        if (picture.frame_num - start) % picture.max_frame_num >= frames:
+            self._why, self._recovery = "", None
+            self._leading = picture.poc_lsb
+
+    def _lacks_before(self, picture: H264Slice) -> str:
+        """Name what a picture lacks that is shown before the recovery point it follows in the stream."""
+        if self._leading is None or picture.poc_lsb is None:
+            return ""
+        after = (picture.poc_lsb - self._leading) % picture.max_poc_lsb
+        if after > picture.max_poc_lsb // 2:
+            return "it is shown before the point of recovery that it follows"
+        if after and picture.reference:
+            self._leading = None
+        return ""
+
+    def _pairs(self, picture: H264Slice) -> bool:
+        first = self._first_field
+        return (
+            first is not None
+            and picture.field + first.field == 3
+            and picture.frame_num == first.frame_num
+            and (picture.reference or not first.reference)
+            and not (picture.idr and not first.idr)
+        )
+
+    def lose(self, unit: AccessUnit, why: str) -> None:
+        """Remember that the picture just judged is missing or broken."""
+        picture = unit.h264
+        if picture is not None and not picture.reference:
+            return
+        if picture is not None and self._leading is not None and self._lacks_before(picture):
+            return
+        self.distrust(why)
+
+    def distrust(self, why: str) -> None:
+        """Trust nothing until the next place to start."""
+        self._why = self._why or why
+        self._recovery, self._first_field = None, None
+
+    def needs(self, unit: AccessUnit) -> bool:
+        """Whether recovery is under way, or others that come before the recovery point refer to it."""
+        return self._recovery is not None or (not self._why and unit.h264 is not None)
+
+
+def _starts(picture: H264Slice) -> bool:
+    """Whether a picture, or one that soon follows, owes nothing to those before it."""
+    if picture.idr or picture.recovery_frames is not None:
+        return True
+    # With one reference frame an I picture that is one itself pushes out all that was before.
+    return picture.intra and picture.reference and picture.max_ref_frames == 1 and not picture.field
+
+
+class TimeGaps:
+    """Sees by their times that packets are missing.
+
+    Args:
+        tolerance: How many usual intervals may pass before something must be missing.
+        reorders: PTS need not rise from packet to packet: only DTS is asked.
+    """
+
+    def __init__(self, tolerance: float, *, reorders: bool) -> None:
+        self._tolerance = tolerance
+        self._reorders = reorders
+        self._time: int | None = None
+        self._interval = 0
+
+    def gap_before(self, packet: Packet) -> str:
+        """Say, in words, that time is missing before a packet; empty when none is or none can be told."""
+        time = packet.dts if packet.dts is not None or self._reorders else packet.pts
+        before, self._time = self._time, time
+        if time is None or before is None:
+            return ""
+        step = time - before
+        usual, self._interval = self._interval, max(packet.duration or 0, 0)
+        if not self._interval and step > 0:
+            self._interval = min(usual, step) if usual else step
+        if usual and step > usual * self._tolerance:
+            return f"{step} ticks lie between two packets that should be {usual} apart"
+        if step < -usual * self._tolerance:
+            return f"time goes back by {-step} ticks"
+        return ""
