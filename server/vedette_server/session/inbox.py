@@ -194,7 +194,7 @@ class Inbox:
 
     def take(self, now: float) -> Taken:
         """Take the next packet to decode, and all before it that are to be dropped."""
-        if self.policy is DeliveryPolicy.LIVE and self._waiting:
+        if self.policy is DeliveryPolicy.LIVE and not self._awaits_keyframe:
             self._judge_level(now)
         shed: list[tuple[Packet, SkipReason]] = []
         packet: Packet | None = None

@@ -1,0 +1,289 @@
+"""Who is next among the channels that wait for one engine."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from fractions import Fraction
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vedette_server.batch.fair_queue import FairQueue, QueueFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+
+def queue_of(*weights: int, newest_wins: bool = False, capacity: int = 4) -> FairQueue[int]:
+    queue: FairQueue[int] = FairQueue()
+    for key, weight in enumerate(weights):
+        queue.add(key, weight, newest_wins, capacity)
+    return queue
+
+
+def picked(queue: FairQueue[int]) -> tuple[object, int]:
+    pick = queue.pick()
+    assert pick is not None
+    return pick
+
+
+def fill(queue: FairQueue[int], keys: Iterable[Hashable]) -> None:
+    for key in keys:
+        while queue.has_room(key):
+            queue.offer(key, 0)
+
+
+def test_an_empty_queue_gives_nothing() -> None:
+    assert queue_of(1, 1).pick() is None
+
+
+def test_a_channel_gives_its_items_in_order() -> None:
+    queue = queue_of(10)
+    for item in range(3):
+        assert queue.offer(0, item) is None
+    assert [queue.pick() for _ in range(4)] == [(0, 0), (0, 1), (0, 2), None]
+
+
+def test_the_newest_item_displaces_the_one_before_and_takes_its_place_in_the_order() -> None:
+    queue = queue_of(10, 10, newest_wins=True)
+    queue.offer(0, 100)
+    queue.offer(1, 200)
+    assert queue.offer(0, 101) == 100
+    assert len(queue) == 2
+    assert [queue.pick(), queue.pick()] == [(0, 101), (1, 200)]
+
+
+def test_a_full_fifo_says_so_and_refuses() -> None:
+    queue = queue_of(10, capacity=2)
+    queue.offer(0, 1)
+    assert queue.has_room(0)
+    queue.offer(0, 2)
+    assert not queue.has_room(0)
+    with pytest.raises(QueueFullError, match="2 items of at most 2"):
+        queue.offer(0, 3)
+    assert queue.pending(0) == 2
+
+
+def test_a_channel_that_turns_to_newest_wins_gives_back_what_that_displaces() -> None:
+    queue = queue_of(10)
+    for item in range(3):
+        queue.offer(0, item)
+    assert queue.set_newest_wins(0, True) == [0, 1]
+    assert queue.has_room(0)
+    assert len(queue) == 1
+    assert queue.set_newest_wins(0, False) == []
+    assert queue.pick() == (0, 2)
+
+
+def test_a_removed_channel_gives_back_what_was_pending_and_is_never_picked() -> None:
+    queue = queue_of(10, 10)
+    queue.offer(0, 1)
+    queue.offer(0, 2)
+    queue.offer(1, 3)
+    assert queue.remove(0) == [1, 2]
+    assert 0 not in queue
+    assert len(queue) == 1
+    queue.add(0, 10, False, 4)
+    queue.offer(0, 4)
+    assert {picked(queue), picked(queue)} == {(1, 3), (0, 4)}
+    assert queue.pick() is None
+
+
+def test_channels_that_come_and_go_without_a_pick_leave_nothing_behind() -> None:
+    queue = queue_of(10)
+    queue.offer(0, 0)
+    for _ in range(1000):
+        queue.add("passer-by", 10, True, 1)
+        queue.offer("passer-by", 1)
+        queue.remove("passer-by")
+    assert len(queue._heap) < 4  # the one thing that could grow
+    assert queue.pick() == (0, 0)
+
+
+@pytest.mark.parametrize("weight", [0, -1])
+def test_a_weight_below_one_is_refused(weight: int) -> None:
+    with pytest.raises(ValueError, match=f"weight of channel 'gate' is {weight}"):
+        FairQueue[int]().add("gate", weight, True, 1)
+    queue = queue_of(10)
+    with pytest.raises(ValueError, match="at least 1"):
+        queue.set_weight(0, weight)
+
+
+def test_a_channel_cannot_be_added_twice() -> None:
+    with pytest.raises(ValueError, match="added already"):
+        queue_of(10).add(0, 10, True, 1)
+
+
+def test_a_capacity_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="capacity of channel 0 is 0"):
+        queue_of(10, capacity=0)
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("offer"), st.integers(0, 3)),
+        st.tuples(st.just("pick"), st.just(0)),
+        st.tuples(st.just("remove"), st.integers(0, 3)),
+        st.tuples(st.just("flip"), st.integers(0, 3)),
+        st.tuples(st.just("weigh"), st.integers(0, 3)),
+    ),
+    max_size=120,
+)
+
+
+def meddle(queue: FairQueue[int], operation: str, key: int, flags: dict[int, bool]) -> list[int]:
+    """Change a channel in another way than by items; return what that throws out."""
+    if operation == "flip":
+        flags[key] = not flags[key]
+        return queue.set_newest_wins(key, flags[key])
+    if operation == "weigh":
+        queue.set_weight(key, 1 + len(queue))
+        return []
+    items = queue.remove(key)
+    queue.add(key, 10, flags[key], 3)
+    return items
+
+
+@given(OPERATIONS, st.lists(st.booleans(), min_size=4, max_size=4))
+def test_every_item_leaves_once_whatever_happens(operations: list[tuple[str, int]], newest_wins: list[bool]) -> None:
+    queue: FairQueue[int] = FairQueue()
+    for key, flag in enumerate(newest_wins):
+        queue.add(key, 10, flag, 3)
+    flags = dict(enumerate(newest_wins))
+    left: list[int] = []
+    order: dict[int, list[int]] = {key: [] for key in range(4)}
+    offered = 0
+    for operation, key in operations:
+        if operation == "offer" and queue.has_room(key):
+            displaced = queue.offer(key, offered)
+            left += [] if displaced is None else [displaced]
+            offered += 1
+        elif operation == "pick" and (pick := queue.pick()) is not None:
+            order[int(str(pick[0]))].append(pick[1])
+            left.append(pick[1])
+        elif operation in {"remove", "flip", "weigh"}:
+            left += meddle(queue, operation, key, flags)
+        assert len(queue) == offered - len(left) == sum(queue.pending(key) for key in range(4))
+    while (pick := queue.pick()) is not None:
+        left.append(pick[1])
+    assert sorted(left) == list(range(offered))
+    assert all(items == sorted(items) for items in order.values())
+
+
+@settings(max_examples=60)
+@given(
+    weights=st.lists(st.integers(1, 100), min_size=2, max_size=6),
+    others=st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=400),
+    seed=st.integers(0, 2**32),
+)
+def test_backlogged_channels_share_by_weight_within_one_turn_each_over_any_interval(
+    weights: list[int], others: list[tuple[int, bool]], seed: int
+) -> None:
+    queue = queue_of(*weights, capacity=2)
+    for key in range(4):
+        queue.add(("other", key), 1 + random.Random(seed + key).randrange(100), True, 1)
+    served = Counter[object]()
+    pairs = list(combinations(range(len(weights)), 2))
+    gaps: dict[tuple[int, int], list[Fraction]] = {pair: [Fraction(0)] for pair in pairs}
+    for other, busy in [*others, *[(0, False)] * 200]:
+        if busy:  # channels that come and go, or flood, beside the backlogged ones
+            queue.offer(("other", other), 0)
+        fill(queue, range(len(weights)))
+        served[picked(queue)[0]] += 1
+        for one, two in pairs:
+            gaps[one, two].append(Fraction(served[one], weights[one]) - Fraction(served[two], weights[two]))
+    for (one, two), history in gaps.items():
+        # Any interval's difference is one between two points of the history. A millionth for the rounding of turns.
+        bound = Fraction(1, weights[one]) + Fraction(1, weights[two])
+        assert max(history) - min(history) <= bound + Fraction(1, 10**6)
+
+
+@given(others=st.integers(1, 30), warm_up=st.integers(0, 100))
+def test_an_item_that_comes_to_an_idle_channel_waits_for_one_pick_of_each_other_at_most(
+    others: int, warm_up: int
+) -> None:
+    queue = queue_of(*[10] * others, newest_wins=True)
+    queue.add("late", 10, True, 1)
+    for pick in range(warm_up + others + 1):
+        for key in range(others):
+            queue.offer(key, 0)
+        if pick == warm_up:
+            queue.offer("late", 0)
+        if picked(queue)[0] == "late":
+            return
+    pytest.fail(f"no turn within {others + 1} picks")
+
+
+def test_idling_earns_no_credit() -> None:
+    queue = queue_of(10, 10)
+    for _ in range(100):
+        queue.offer(0, 0)
+        queue.pick()
+    served = Counter[object]()
+    for _ in range(20):
+        fill(queue, (0, 1))
+        served[picked(queue)[0]] += 1
+    assert abs(served[0] - served[1]) <= 2
+
+
+def simulate(
+    rates: dict[str, float], weights: dict[str, int], backlogged: Iterable[str] = (), seconds: float = 60.0
+) -> Counter[object]:
+    """Offer by jittered clocks and pick 35 times a second; count the picks per channel."""
+    rng = random.Random(11)
+    queue: FairQueue[int] = FairQueue()
+    for key in [*rates, *backlogged]:
+        queue.add(key, weights.get(key, 10), key in rates, 8)
+    events = [(index / 35, "", 0.0) for index in range(int(seconds * 35))]
+    for key, rate in rates.items():
+        phase = rng.random() / rate
+        events += [(phase + (index + rng.uniform(-0.4, 0.4)) / rate, key, rate) for index in range(int(seconds * rate))]
+    served = Counter[object](dict.fromkeys([*rates, *backlogged], 0))
+    for _, key, _ in sorted(events):
+        if key:
+            queue.offer(key, 0)
+            continue
+        fill(queue, backlogged)
+        if (pick := queue.pick()) is not None:
+            served[pick[0]] += 1
+    return served
+
+
+def test_live_cameras_of_one_weight_are_served_alike() -> None:
+    served = simulate({f"camera-{n}": 15 for n in range(24)}, {})
+    assert max(served.values()) <= 1.05 * min(served.values())
+    assert sum(served.values()) > 60 * 34
+
+
+def test_live_cameras_of_different_rates_above_their_share_are_served_alike() -> None:
+    served = simulate({f"camera-{n}": 5 if n % 2 else 30 for n in range(24)}, {})
+    assert max(served.values()) <= 1.05 * min(served.values())
+
+
+def test_weights_act_on_live_cameras_although_each_has_one_picture_pending_at_most() -> None:
+    weights = {f"camera-{n}": 40 if n % 2 else 10 for n in range(24)}
+    served = simulate(dict.fromkeys(weights, 15), weights)
+    heavy = sum(count for key, count in served.items() if weights[str(key)] == 40)
+    assert 3.8 <= heavy / (sum(served.values()) - heavy) <= 4.2
+
+
+def test_a_flood_gets_no_more_than_its_share() -> None:
+    rates = {f"camera-{n}": 15.0 for n in range(23)}
+    served = simulate({**rates, "flood": 2000.0}, {}, seconds=20)
+    assert served["flood"] <= min(served.values()) + 2
+
+
+def test_a_recording_cannot_starve_live_cameras_nor_they_it() -> None:
+    served = simulate({f"camera-{n}": 15 for n in range(23)}, {}, backlogged=["recording"])
+    assert max(served.values()) <= 1.05 * min(served.values())
+
+
+def test_a_recording_gets_what_few_live_cameras_leave() -> None:
+    served = simulate({"a": 5, "b": 5}, {}, backlogged=["recording"])
+    assert served["a"] >= 60 * 5 - 2
+    assert served["b"] >= 60 * 5 - 2
+    assert served["recording"] >= 60 * (35 - 10) - 2
