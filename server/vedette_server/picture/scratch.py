@@ -30,7 +30,7 @@ class Canvas:
     """A picture of fixed size in one of FFmpeg's 8-bit layouts, and its way to BGR.
 
     Args:
-        layout: `yuv420p` or `nv12`.
+        layout: `yuv422p` or `nv12`.
         width: Width in pixels.
         height: Height in pixels.
 
