@@ -130,7 +130,7 @@ def _options(spec: SceneSpec) -> dict[str, str]:
             "b": "0",
         }
     step = str(max(2, round(31 - 0.29 * spec.quality)))
-    return {"qmin": step, "qmax": step, "flags": "+cgop", "sc_threshold": "1000000000"}
+    return {"qmin": step, "qmax": step, "sc_threshold": "1000000000"}
 
 
 def _plain(packet: Packet[Any]) -> Encoded:

@@ -195,6 +195,9 @@ def rtsp_source(url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> LiveSource
         "rtsp_transport": "tcp",
         "timeout": str(round(timeout_s * 1_000_000)),  # of the socket, microseconds
         "allowed_media_types": "video",
+        # Look no longer than it takes to know codec and size: what is looked at is late.
+        "fpsprobesize": "0",
+        "analyzeduration": "2000000",
     }
     name = without_password(url)
     return LiveSource(url, lambda: Demuxer(url, label=name, options=options, timeout_s=timeout_s))

@@ -70,7 +70,8 @@ class SyntheticSource:
             raise SourceError(f"{self.name}: packets were asked for before it was opened")
         spec, period = self._spec, self._spec.period_frames
         total = None if spec.seconds is None else max(1, round(spec.seconds * spec.fps))
-        start_ns = time.time_ns() if self._pace else 0
+        # A camera sends a picture once the B frames before it were taken, so it was taken that much earlier.
+        start_ns = time.time_ns() - round(spec.bframes / spec.fps * 1_000_000_000) if self._pace else 0
         index = 0
         while not self._closed and (total is None or index < total):
             encoded = self._clip.packet(index % period)
