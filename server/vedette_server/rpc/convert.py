@@ -9,6 +9,7 @@ frame: they set fields in place, which in upb takes half the time of passing mes
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from vedette.v1 import analysis_pb2, session_pb2, stream_pb2
@@ -187,10 +188,23 @@ def _write_detections(found: Detections, engine: EngineLabel, wire: analysis_pb2
 
 
 def _write_extras(found: Detections, engine: EngineLabel, wire: analysis_pb2.EngineResult) -> None:
-    """Add the engine's named extras to each detection as attributes."""
+    """Add the engine's named extras to each detection: keypoints, already normalised, and attributes."""
+    keypoints, attributes = _extras_layout(engine.extras)
     for detection, row in zip(wire.detections, found.extras.tolist(), strict=True):
-        for name, value in zip(engine.extras, row, strict=True):
-            detection.attributes.add(name=name, value=f"{value:.6g}")
+        for name, column in keypoints:
+            keypoint = detection.keypoints.add(name=name, score=row[column + 2])
+            keypoint.point.x, keypoint.point.y = row[column], row[column + 1]
+        for name, column in attributes:
+            detection.attributes.add(name=name, value=f"{row[column]:.6g}")
+
+
+@functools.lru_cache(maxsize=64)
+def _extras_layout(extras: tuple[str, ...]) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Tell the first column of each keypoint (`kpt:NAME:x`, then y and score), and the other columns by name."""
+    parts = [(name.split(":"), column) for column, name in enumerate(extras)]
+    keypoints = [(words[1], column) for words, column in parts if words[0] == "kpt" and words[-1] == "x"]
+    attributes = [(extras[column], column) for words, column in parts if words[0] != "kpt"]
+    return keypoints, attributes
 
 
 def _write_vector(vector: NDArray[np.float32], engine: EngineLabel, wire: analysis_pb2.EngineResult) -> None:
