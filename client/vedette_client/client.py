@@ -1,0 +1,230 @@
+"""The client: one server, any number of cameras.
+
+```python
+async with Client("localhost:50051") as client:
+    async for verdict in client.analyze("rtsp://camera/1", "front-door", engines=["person"]):
+        print(verdict.sequence, verdict.detections)
+```
+
+Threads: a client and its streams belong to one event loop; `vedette_client.sync` is the blocking twin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self, Unpack
+
+import grpc
+import grpc.aio
+
+from vedette_client.connection import ChannelPool
+from vedette_client.errors import OptionsError
+from vedette_client.feed import Feed, open_source_in_thread
+from vedette_client.options import AnalyzeFields, AnalyzeOptions, ReconnectOptions, StreamLimits, channel_name
+from vedette_client.session import Session
+from vedette_client.sessions import SessionInfo, SessionService
+from vedette_client.status import error_from_rpc
+from vedette_client.stream import Stream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+    from types import TracebackType
+
+    from vedette_client.flow import Flow
+    from vedette_client.options import TlsOptions
+    from vedette_client.sources.base import Source, SourceFormat, SourcePacket
+    from vedette_client.verdicts import Verdict
+
+
+class Client:
+    """Talks to one server.
+
+    Args:
+        address: `host:port`.
+        tls: How to trust the server; None: unencrypted.
+        token: Bearer token.
+        reconnect: How lost connections are repaired.
+        limits: What each stream may hold.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        tls: TlsOptions | None = None,
+        token: str | None = None,
+        reconnect: ReconnectOptions | None = None,
+        limits: StreamLimits | None = None,
+    ) -> None:
+        if not address:
+            raise OptionsError("address is empty; host:port is wanted")
+        self.address = address
+        self._tls = tls
+        self._token = token
+        self._reconnect = reconnect or ReconnectOptions()
+        self._limits = limits or StreamLimits()
+        self._pool: ChannelPool | None = None
+        self._streams: set[Stream] = set()
+        self._feeds: set[Feed] = set()
+
+    async def __aenter__(self) -> Self:
+        self._channels()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all streams and close all connections; may be called twice."""
+        for feed in list(self._feeds):
+            await feed.close()
+        for stream in list(self._streams):
+            await stream.close()
+        self._feeds.clear()
+        self._streams.clear()
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def analyze(
+        self,
+        source: Source | str,
+        channel: str,
+        options: AnalyzeOptions | None = None,
+        *,
+        on_open: Callable[[Stream], None] | None = None,
+        **fields: Unpack[AnalyzeFields],
+    ) -> AsyncGenerator[Verdict, None]:
+        """Send a source and iterate over its verdicts, until every packet has one.
+
+        Leaving the loop early ends the stream.
+
+        Args:
+            source: A source, or what `open_source` understands: a path, a URL, `synthetic:...`.
+            channel: Name of the channel.
+            options: What is wanted.
+            on_open: Called with the stream once it is accepted.
+            fields: Single options, over those in `options`.
+
+        Raises:
+            SourceError: The source cannot be opened, or failed half-way.
+            AccountMismatchError: The server counted differently.
+            ClientError: What else ended the stream.
+        """
+        video, opened = await self._open_source(source)
+        try:
+            stream = await self.open(channel, video, options, **fields)
+        except BaseException:
+            opened.close()
+            raise
+        feed = Feed(opened, stream, stream.policy)
+        self._feeds.add(feed)
+        try:
+            if on_open is not None:
+                on_open(stream)
+            async for verdict in stream:
+                yield verdict
+            feed.raise_failure()
+        finally:
+            await feed.close()
+            self._feeds.discard(feed)
+            await stream.close()
+
+    async def open(
+        self,
+        channel: str,
+        video: SourceFormat,
+        options: AnalyzeOptions | None = None,
+        *,
+        on_sent: Callable[[int, SourcePacket], None] | None = None,
+        on_flow: Callable[[Flow], None] | None = None,
+        **fields: Unpack[AnalyzeFields],
+    ) -> Stream:
+        """Open a stream, and return when the server has accepted it.
+
+        Args:
+            channel: Name of the channel.
+            video: What the packets will contain.
+            options: What is wanted.
+            on_sent: Called with each packet and its number when it is sent for the first time.
+            on_flow: Called after each flow message of the server: rate hints, keyframe requests.
+            fields: Single options, over those in `options`.
+
+        Raises:
+            OptionsError: An option is wrong.
+            RefusedError: The server does not take the stream.
+            ConnectionLostError: The server cannot be reached.
+        """
+        wanted = replace(options or AnalyzeOptions(), **fields)
+        session = Session(wanted.to_wire(channel, video), self._limits, on_sent)
+        stream = Stream(session, video, self._channels(), self.address, self._reconnect, on_flow)
+        self._streams.add(stream)
+        stream.add_done_callback(self._streams.discard)
+        try:
+            await stream.wait_open()
+        except BaseException:
+            await stream.close()
+            raise
+        return stream
+
+    async def session(self, name: str) -> SessionInfo:
+        """Get the account of a session, also after its end.
+
+        Args:
+            name: `channels/NAME/sessions/ID`, or `channels/NAME/sessions/-` for the latest.
+
+        Raises:
+            RefusedError: It is unknown or forgotten.
+            ConnectionLostError: The server cannot be reached.
+        """
+        return await SessionService(self._channels(), self.address).get(name)
+
+    async def sessions(self, channel: str | None = None, *, limit: int = 1000) -> list[SessionInfo]:
+        """List the sessions that the server remembers, newest first.
+
+        Args:
+            channel: Only those of this channel; None: of all.
+            limit: At most so many.
+
+        Raises:
+            RefusedError: The token does not allow it.
+            ConnectionLostError: The server cannot be reached.
+        """
+        parent = "channels/-" if channel is None else channel_name(channel)
+        return await SessionService(self._channels(), self.address).list(parent, limit)
+
+    async def health(self, service: str = "", *, timeout_s: float = 5.0) -> str:
+        """Ask for the server's health: `SERVING`, `NOT_SERVING`, `SERVICE_UNKNOWN` or `UNKNOWN`.
+
+        Raises:
+            RefusedError: The service is not known.
+            ConnectionLostError: The server cannot be reached.
+        """
+        from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415  only few callers want it
+
+        pool = self._channels()
+        lease = pool.acquire(self.address)
+        try:
+            stub = health_pb2_grpc.HealthStub(lease.channel)
+            answer = await stub.Check(
+                health_pb2.HealthCheckRequest(service=service), timeout=timeout_s, metadata=pool.metadata
+            )
+            return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        finally:
+            await pool.release(lease)
+
+    def _channels(self) -> ChannelPool:
+        if self._pool is None:
+            self._pool = ChannelPool(self._tls, self._token)
+        return self._pool
+
+    async def _open_source(self, source: Source | str) -> tuple[SourceFormat, Source]:
+        if isinstance(source, str):
+            from vedette_client.sources import open_source  # noqa: PLC0415  it imports PyAV
+
+            source = open_source(source)
+        return await open_source_in_thread(source), source
