@@ -24,6 +24,7 @@ class Packet:
         extradata: New decoder configuration that holds from this packet on.
         discontinuity: The packet does not continue the one before it.
         decode_only: The client has its verdict already: decode it, judge it no more.
+        taken_s: When a decoder took it, monotonic seconds; 0 before.
     """
 
     sequence: int
@@ -38,3 +39,4 @@ class Packet:
     extradata: bytes | None = None
     discontinuity: bool = False
     decode_only: bool = False
+    taken_s: float = 0.0

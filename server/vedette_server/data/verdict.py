@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from vedette_server.data.times import StageTimes
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -50,20 +52,6 @@ class EngineOutcome:
     batch_size: int
     detections: Detections | None = None
     vector: NDArray[np.float32] | None = None
-
-
-@dataclass(slots=True)
-class StageTimes:
-    """Seconds that a frame spent in each stage."""
-
-    receive_s: float = 0.0
-    decode_s: float = 0.0
-    wait_s: float = 0.0
-    convert_s: float = 0.0
-    batch_s: float = 0.0
-    execute_s: float = 0.0
-    post_s: float = 0.0
-    total_s: float = 0.0
 
 
 @dataclass(slots=True)

@@ -1,0 +1,194 @@
+"""Build the server's parts, hand them to each other, and run them from start to drain.
+
+The only place that wires. Parts are opened in order and closed in reverse. The first SIGTERM or SIGINT
+drains: no new streams, clients are told, what is held is finished within the grace. The second stops
+at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import cv2
+
+from vedette_server import log
+from vedette_server.data.config import EngineRef
+from vedette_server.data.outcome import SkipReason
+from vedette_server.errors import SettingsError, UnavailableError, VedetteError
+from vedette_server.execute.engines import Engines
+from vedette_server.metrics import Metrics
+from vedette_server.pipeline import Pipeline
+from vedette_server.rpc.auth import Authenticator
+from vedette_server.rpc.bell import Bell
+from vedette_server.rpc.server import Server
+from vedette_server.rpc.session_service import SessionService
+from vedette_server.rpc.stream_service import StreamService
+from vedette_server.session.factory import SessionFactory
+from vedette_server.session.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vedette_server.session.session import Session
+    from vedette_server.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+TICKS_PER_HEARTBEAT = 4
+LAST_WORDS_S = 2.0
+# A thread that holds the interpreter gives it up this often: the event loop must not wait for a
+# worker's bookkeeping.
+SWITCH_INTERVAL_S = 0.001
+
+
+def run(settings: Settings) -> int:
+    """Serve until told to stop; return the exit code.
+
+    Raises:
+        SettingsError: The server cannot start as it is told to.
+    """
+    log.configure(settings.log)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    # Channels run in parallel; threads inside one small resize would only be in the way.
+    cv2.setNumThreads(1)
+    return asyncio.run(App(settings).serve())
+
+
+class App:
+    """The server of one process.
+
+    Args:
+        settings: All settings.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._signals = 0
+        self._stop = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._bell: Bell | None = None
+        self._server: Server | None = None
+        self._engines: Engines | None = None
+
+    async def serve(self) -> int:
+        """Open everything, serve, drain, close everything."""
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            authenticator = Authenticator(settings.auth)
+            metrics = stack.enter_context(Metrics(settings.metrics))
+            pipeline = Pipeline(_workers(settings), settings.decode.pending_pictures)
+            stack.callback(pipeline.close)
+            engines = Engines(settings.engines, metrics, pipeline.slots_freed, lambda: self._health_changed(loop))
+            stack.callback(engines.close)
+            self._engines = engines
+            bell = Bell(loop)
+
+            factory = SessionFactory(
+                settings,
+                engines,
+                pipeline,
+                metrics,
+                on_over=lambda session: registry.over(session),  # noqa: PLW0108 - it is built below
+            )
+            registry = Registry(
+                settings.server.max_channels,
+                settings.server.resume_window_s,
+                on_taken=pipeline.add,
+                on_gone=partial(_let_go, pipeline, metrics),
+            )
+            streams = StreamService(settings, registry, factory, authenticator, metrics, bell, version("vedette"))
+            server = Server(settings, streams, SessionService(registry, authenticator))
+            self._server = server
+            with self._listening_to_signals(loop):
+                await self._preload(engines)
+                await server.start()
+                await server.set_serving(serving=True)
+                print(f"vedette: serving on {settings.server.host}:{server.port}", flush=True)  # noqa: T201
+                if metrics.port is not None:
+                    print(f"vedette: metrics on {settings.metrics.host}:{metrics.port}", flush=True)  # noqa: T201
+                ticker = asyncio.create_task(self._tick(streams, registry))
+                await self._stop.wait()
+                await self._drain(server, streams, registry)
+                ticker.cancel()
+                await asyncio.gather(ticker, return_exceptions=True)
+                await server.stop(0.5)
+        return 0
+
+    async def _preload(self, engines: Engines) -> None:
+        for name in self._settings.engines.preload:
+            engine, _, wanted = name.partition("@")
+            try:
+                await asyncio.to_thread(engines.get, EngineRef(engine, wanted))
+            except VedetteError as error:
+                raise SettingsError(f"engines.preload: {error}") from error
+
+    async def _tick(self, streams: StreamService, registry: Registry) -> None:
+        interval = self._settings.server.heartbeat_interval_s / TICKS_PER_HEARTBEAT
+        while True:
+            await asyncio.sleep(min(interval, 1.0))
+            streams.tick()
+            registry.sweep()
+
+    async def _drain(self, server: Server, streams: StreamService, registry: Registry) -> None:
+        """Finish what is held within the grace, then end the rest."""
+        grace_s = self._settings.server.drain_grace_s
+        _log.info("draining: %d channels, grace %g s", len(registry.live), grace_s)
+        await server.set_serving(serving=False)
+        streams.drain(grace_s)
+        await self._wait_until_idle(registry, grace_s)
+        for session in registry.live:
+            error = UnavailableError("DRAINING", "the server is shutting down")
+            session.end("DRAINING", SkipReason.DRAINING, error)
+        await self._wait_until_idle(registry, LAST_WORDS_S)
+
+    async def _wait_until_idle(self, registry: Registry, timeout_s: float) -> None:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while asyncio.get_running_loop().time() < deadline and not self._stop_now.is_set():
+            if not any(session.connected for session in registry.live):
+                return
+            await asyncio.sleep(0.02)
+
+    def _health_changed(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell the health that lanes see; called from a lane."""
+
+        async def tell() -> None:
+            if self._server is not None and self._engines is not None and not self._stop.is_set():
+                await self._server.set_serving(serving=self._engines.healthy)
+
+        asyncio.run_coroutine_threadsafe(tell(), loop)
+
+    @contextlib.contextmanager
+    def _listening_to_signals(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        def signalled() -> None:
+            self._signals += 1
+            (self._stop if self._signals == 1 else self._stop_now).set()
+
+        signals = (signal.SIGINT, signal.SIGTERM)
+        for number in signals:
+            loop.add_signal_handler(number, signalled)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+
+def _let_go(pipeline: Pipeline, metrics: Metrics, session: Session, channel_free: bool) -> None:
+    pipeline.remove(session)
+    if channel_free:
+        metrics.forget(session.identity.channel)
+
+
+def _workers(settings: Settings) -> int:
+    if settings.decode.workers != "auto":
+        return settings.decode.workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,294 @@
+"""The worker pool that decodes and converts, and the order in which it does so.
+
+The only place that decides whose packet is decoded next and whose picture is converted next. A picture
+is converted when its engines have a free slot, not before: until then a newer one of the same live
+channel may take its place at no cost. Conversions go before decoding, since they feed the engine, and
+are bounded by the slots.
+
+Channels with the same engines share one fair queue (a group). Groups take turns by virtual time, the
+group with the fewest picks per unit of its channels' weight first (Parekh & Gallager 1993, weighted fair
+queueing with unit costs).
+
+Threads: any thread may call the methods. One lock guards all state; channels are never called with it
+held, and never call in with a lock of theirs held.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vedette_server.batch.fair_queue import FairQueue
+from vedette_server.data.config import DeliveryPolicy
+from vedette_server.data.outcome import SkipReason
+from vedette_server.errors import UndecodableError
+from vedette_server.execute.client import Surface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vedette_server.execute.client import InferenceClient
+    from vedette_server.frame import Channel, Frame
+    from vedette_server.picture.slots import Slot
+
+_log = logging.getLogger(__name__)
+
+# A decoder may give several pictures for one packet (at a flush all that it held), so that a queue
+# must take a few more than the limit at which decoding pauses. H.264 and HEVC hold at most 16.
+FLUSH_MARGIN = 32
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    inferences: tuple[InferenceClient, ...]
+    queue: FairQueue[Frame] = field(default_factory=FairQueue)
+    weight: int = 0
+    virtual: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    channel: Channel
+    group: _Group
+    weight: int
+    queued: bool = False
+    running: bool = False
+    again: bool = False
+
+
+@dataclass(slots=True)
+class _Pick:
+    frame: Frame
+    slots: list[Slot]
+
+
+class Pipeline:
+    """Decodes and converts for all channels.
+
+    Args:
+        workers: Threads of the pool.
+        pending_pictures: Decoded pictures of an EVERY_FRAME channel at which its decoding pauses.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, workers: int, pending_pictures: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pending_pictures = pending_pictures
+        self._clock = clock
+        self._work_there = threading.Condition()
+        self._entries: dict[Channel, _Entry] = {}
+        self._groups: dict[tuple[InferenceClient, ...], _Group] = {}
+        self._ready: deque[_Entry] = deque()
+        self._stopping = False
+        self._threads = [threading.Thread(target=self._run, name=f"worker-{index}") for index in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End the workers; may be called twice. What still waits is left to its channels."""
+        with self._work_there:
+            self._stopping = True
+            self._work_there.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def add(self, channel: Channel) -> None:
+        """Take a channel in, unless it is there already."""
+        config = channel.config
+        with self._work_there:
+            if channel in self._entries:
+                return
+            group = self._groups.setdefault(channel.inferences, _Group(channel.inferences))
+            group.queue.add(
+                channel,
+                weight=config.priority,
+                newest_wins=config.policy is DeliveryPolicy.LIVE,
+                capacity=self._pending_pictures + FLUSH_MARGIN,
+            )
+            group.weight += config.priority
+            self._entries[channel] = _Entry(channel, group, config.priority)
+
+    def update(self, channel: Channel) -> None:
+        """Take over a channel's new priority and policy."""
+        config = channel.config
+        with self._work_there:
+            entry = self._entries.get(channel)
+            if entry is None:
+                return
+            entry.group.weight += config.priority - entry.weight
+            entry.weight = config.priority
+            entry.group.queue.set_weight(channel, config.priority)
+            entry.group.queue.set_newest_wins(channel, config.policy is DeliveryPolicy.LIVE)
+        self.wake(channel)
+
+    def remove(self, channel: Channel) -> list[Frame]:
+        """Let a channel go and return its frames that waited for their turn."""
+        with self._work_there:
+            entry = self._entries.pop(channel, None)
+            if entry is None:
+                return []
+            group = entry.group
+            group.weight -= entry.weight
+            frames = group.queue.remove(channel)
+            if group.weight == 0:
+                self._groups.pop(group.inferences, None)
+            return frames
+
+    def wake(self, channel: Channel) -> None:
+        """Say that a channel has work."""
+        with self._work_there:
+            entry = self._entries.get(channel)
+            if entry is not None:
+                self._queue(entry)
+
+    def slots_freed(self) -> None:
+        """Say that an engine has free slots."""
+        with self._work_there:
+            self._work_there.notify()
+
+    def offer(self, frame: Frame) -> Frame | None:
+        """Let a frame wait for its turn; return the one that it displaced, if any."""
+        with self._work_there:
+            entry = self._entries.get(frame.channel)
+            if entry is None:
+                return frame
+            group = entry.group
+            if not len(group.queue):
+                floor = min((other.virtual for other in self._groups.values() if len(other.queue)), default=0.0)
+                group.virtual = max(group.virtual, floor)
+            displaced = group.queue.offer(frame.channel, frame)
+            self._work_there.notify()
+            return displaced
+
+    @property
+    def depths(self) -> tuple[int, int]:
+        """Channels that wait for a decoder, and pictures that wait for their turn."""
+        with self._work_there:
+            return len(self._ready), sum(len(group.queue) for group in self._groups.values())
+
+    def _queue(self, entry: _Entry) -> None:
+        """Put a channel in line, unless it is there or its pictures must be used up first."""
+        if entry.running:
+            entry.again = True
+        elif not entry.queued and self._has_room(entry):
+            entry.queued = True
+            self._ready.append(entry)
+            self._work_there.notify()
+
+    def _has_room(self, entry: _Entry) -> bool:
+        if entry.channel.config.policy is DeliveryPolicy.LIVE:
+            return True
+        return entry.group.queue.pending(entry.channel) < self._pending_pictures
+
+    def _run(self) -> None:
+        while True:
+            with self._work_there:
+                while (job := self._next()) is None:
+                    if self._stopping:
+                        return
+                    self._work_there.wait()
+            try:
+                job()
+            except Exception:  # noqa: BLE001 - a worker outlives whatever one channel does to it
+                _log.exception("worker failed on a job")
+
+    def _next(self) -> Callable[[], None] | None:
+        """Return the next job; the lock is held."""
+        if self._stopping:
+            return None
+        pick = self._pick()
+        if pick is not None:
+            return partial(self._convert, pick)
+        if self._ready:
+            entry = self._ready.popleft()
+            entry.queued = False
+            entry.running = True
+            return partial(self._decode, entry)
+        return None
+
+    def _pick(self) -> _Pick | None:
+        waiting = [group for group in self._groups.values() if len(group.queue)]
+        waiting.sort(key=lambda group: group.virtual)
+        for group in waiting:
+            slots = _acquire(group.inferences)
+            if slots is None:
+                continue
+            picked = group.queue.pick()
+            if picked is None:
+                _release(group.inferences, slots)
+                continue
+            frame = picked[1]
+            group.virtual += 1.0 / max(group.weight, 1)
+            entry = self._entries.get(frame.channel)
+            if entry is not None and not entry.running and frame.channel.config.policy is DeliveryPolicy.EVERY_FRAME:
+                self._queue(entry)
+            return _Pick(frame, slots)
+        return None
+
+    def _decode(self, entry: _Entry) -> None:
+        more = True
+        try:
+            more = entry.channel.work()
+        finally:
+            with self._work_there:
+                entry.running = False
+                if (more or entry.again) and entry.channel in self._entries:
+                    self._queue(entry)
+                entry.again = False
+
+    def _convert(self, pick: _Pick) -> None:
+        frame = pick.frame
+        inferences = frame.channel.inferences
+        started = self._clock()
+        frame.times.wait_s = started - frame.offered_s
+        config = frame.channel.config
+        if config.policy is DeliveryPolicy.LIVE and started - frame.packet.received_s > config.max_age_s:
+            self._give_back(inferences, pick.slots)
+            frame.channel.skip(frame, SkipReason.STALE)
+            return
+        try:
+            for inference, slot in zip(inferences, pick.slots, strict=True):
+                frame.picture.letterbox_into(slot.pixels, inference.fit)
+        except UndecodableError as error:
+            self._abandon(pick, str(error))
+            return
+        except Exception:  # noqa: BLE001 - a bug or a picture nobody foresaw costs this frame, not its slots
+            _log.exception("conversion failed")
+            self._abandon(pick, "conversion failed")
+            return
+        frame.picture.close()
+        frame.submitted_s = self._clock()
+        frame.times.convert_s = frame.submitted_s - started
+        frame.missing = len(inferences)
+        frame.outcomes = [None] * len(inferences)
+        for index, (inference, slot) in enumerate(zip(inferences, pick.slots, strict=True)):
+            inference.submit(Surface(slot, partial(frame.channel.infer, frame, index)))
+
+    def _abandon(self, pick: _Pick, detail: str) -> None:
+        self._give_back(pick.frame.channel.inferences, pick.slots)
+        pick.frame.channel.skip(pick.frame, SkipReason.UNDECODABLE, detail)
+
+    def _give_back(self, inferences: tuple[InferenceClient, ...], slots: list[Slot]) -> None:
+        _release(inferences, slots)
+        self.slots_freed()
+
+
+def _acquire(inferences: tuple[InferenceClient, ...]) -> list[Slot] | None:
+    """Take one slot of each engine, or none at all."""
+    slots: list[Slot] = []
+    for inference in inferences:
+        slot = inference.acquire()
+        if slot is None:
+            _release(inferences, slots)
+            return None
+        slots.append(slot)
+    return slots
+
+
+def _release(inferences: tuple[InferenceClient, ...], slots: list[Slot]) -> None:
+    for inference, slot in zip(inferences, slots, strict=False):
+        inference.release(slot)

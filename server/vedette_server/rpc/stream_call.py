@@ -1,0 +1,223 @@
+"""One AnalyzeStream call: a reader and a writer around a session.
+
+Lives on the event loop. The reader takes the client's messages apart and hands packets to the session;
+the writer sends what the session has to tell, whenever it is woken. The call ends when the closing
+account was told, when either raises, or when the client goes; the session outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+
+from vedette.v1 import stream_pb2
+from vedette_server.errors import DisplacedError, InvalidError, LimitError, RefusedError, SilentError
+from vedette_server.rpc.answers import accepted_to_wire, clock_to_wire, flow_to_wire
+from vedette_server.rpc.convert import account_to_wire, config_to_wire, set_duration, verdict_to_wire
+from vedette_server.rpc.fragments import Assembler
+
+if TYPE_CHECKING:
+    from vedette_server.data.config import ChannelConfig
+    from vedette_server.rpc.bell import Bell
+    from vedette_server.session.outgoing import Outgoing
+    from vedette_server.session.session import Attachment, Session
+    from vedette_server.settings import Settings
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# Verdicts in one message: enough to spare calls, few enough that a message stays small.
+VERDICTS_PER_MESSAGE = 64
+# A cut connection looks like the client's half-close to the reader; the cancellation of the call
+# follows within the same turn or two of the loop. Only what outlives this is a half-close.
+HALF_CLOSE_GUARD_S = 0.02
+SILENT_INTERVALS = 3
+
+
+class Host(Protocol):
+    """What a call needs of the service."""
+
+    def update_config(self, session: Session, update: stream_pb2.UpdateConfig) -> tuple[ChannelConfig, int]:
+        """Change a session's configuration; return it and the first sequence that it holds for."""
+
+
+class StreamCall:
+    """One connection of one session.
+
+    Args:
+        context: The call.
+        session: The session that it belongs to.
+        host: The service.
+        settings: All settings.
+        bell: Wakes the writer.
+        version: Version of the server.
+    """
+
+    def __init__(
+        self, context: Context, session: Session, host: Host, settings: Settings, bell: Bell, version: str
+    ) -> None:
+        self.session = session
+        self._context = context
+        self._host = host
+        self._settings = settings
+        self._bell = bell
+        self._version = version
+        self._woken = asyncio.Event()
+        self._displaced: RefusedError | None = None
+        self._assembler = Assembler(settings.server.max_packet_bytes)
+        self._replies: list[stream_pb2.AnalyzeStreamResponse] = []
+        self._heard_s = self._spoke_s = time.monotonic()
+
+    # -- called by others -----------------------------------------------------------------------
+
+    def news(self) -> None:
+        """Wake the writer, from any thread."""
+        self._bell.ring(self)
+
+    def wake(self) -> None:
+        """Wake the writer, from the event loop."""
+        self._woken.set()
+
+    def displaced(self) -> None:
+        """End the call, because another connection has the session now."""
+        self._displaced = DisplacedError(
+            "TAKEN_OVER", f"another connection resumed {self.session.identity.name}; this one ends"
+        )
+        self._woken.set()
+
+    def drain(self, grace_s: float) -> None:
+        """Tell the client that the server is going away."""
+        response = stream_pb2.AnalyzeStreamResponse()
+        response.drain.detail = "the server is shutting down"
+        set_duration(response.drain.grace, grace_s)
+        self._reply(response)
+
+    def tick(self, now: float) -> None:
+        """Send a heartbeat when nothing else was sent, and end the call of a silent client."""
+        interval = self._settings.server.heartbeat_interval_s
+        if now - self._heard_s > SILENT_INTERVALS * interval:
+            self._displaced = SilentError(
+                "HEARTBEAT_TIMEOUT",
+                f"nothing was heard for {now - self._heard_s:.1f} s; allowed: {SILENT_INTERVALS * interval:g} s",
+            )
+            self._woken.set()
+        elif now - self._spoke_s > interval:
+            response = stream_pb2.AnalyzeStreamResponse()
+            response.heartbeat.SetInParent()
+            self._reply(response)
+
+    # -- the call -------------------------------------------------------------------------------
+
+    async def run(self, attachment: Attachment) -> None:
+        """Serve until the end of the call.
+
+        Raises:
+            RefusedError: What ends it.
+        """
+        await self._context.write(accepted_to_wire(self.session, attachment, self._settings, self._version))
+        reader = asyncio.create_task(self._read())
+        writer = asyncio.create_task(self._write())
+        self._woken.set()
+        try:
+            done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            if reader in done:
+                reader.result()
+                await writer
+            else:
+                writer.result()
+        finally:
+            self.session.detach(self)
+            for task in (reader, writer):
+                task.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+
+    async def _read(self) -> None:
+        """Take messages until the client has half-closed."""
+        while True:
+            request = await self._context.read()
+            if request is grpc.aio.EOF:
+                break
+            self._heard_s = time.monotonic()
+            size = request.ByteSize()
+            if size > self._settings.server.max_message_bytes:
+                allowed = self._settings.server.max_message_bytes
+                raise LimitError("MESSAGE_TOO_LARGE", f"a message has {size} bytes; allowed: {allowed}")
+            self._take(request)
+        await asyncio.sleep(HALF_CLOSE_GUARD_S)
+        self.session.finish()
+
+    def _take(self, request: stream_pb2.AnalyzeStreamRequest) -> None:
+        if request.WhichOneof("control") is not None:
+            self._control(request)
+        if request.HasField("ack_verdicts"):
+            self.session.acknowledge(request.ack_verdicts.through_index)
+        if request.packets:
+            now, wall_ns = self._heard_s, time.time_ns()
+            for wire in request.packets:
+                whole = self._assembler.take(wire, now, wall_ns)
+                if whole is not None:
+                    self.session.receive(*whole)
+
+    def _control(self, request: stream_pb2.AnalyzeStreamRequest) -> None:
+        kind = request.WhichOneof("control")
+        if kind == "config":
+            raise InvalidError("CONFIG_TWICE", "config came twice; it must be the first message, and only that")
+        if kind == "update_config":
+            config, from_sequence = self._host.update_config(self.session, request.update_config)
+            response = stream_pb2.AnalyzeStreamResponse()
+            response.config_updated.config.CopyFrom(config_to_wire(config))
+            response.config_updated.from_sequence = from_sequence
+            self._reply(response)
+        elif kind == "clock_sync":
+            self._reply(clock_to_wire(request.clock_sync, time.time_ns()))
+
+    def _reply(self, response: stream_pb2.AnalyzeStreamResponse) -> None:
+        self._replies.append(response)
+        self._woken.set()
+
+    async def _write(self) -> None:
+        """Send news until the closing account was told."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            if self._displaced is not None:
+                raise self._displaced
+            replies, self._replies = self._replies, []
+            for response in replies:
+                await self._send(response)
+            if await self._tell():
+                return
+
+    async def _tell(self) -> bool:
+        """Send all that the session has to tell; return whether that was the end."""
+        more = True
+        while more:
+            news = self.session.outgoing(VERDICTS_PER_MESSAGE)
+            if news.verdicts or news.flow is not None or news.closing is not None:
+                await self._send(self._news_to_wire(news))
+            if news.error is not None:
+                raise news.error
+            if news.closing is not None:
+                return True
+            more = len(news.verdicts) == VERDICTS_PER_MESSAGE
+        return False
+
+    async def _send(self, response: stream_pb2.AnalyzeStreamResponse) -> None:
+        await self._context.write(response)
+        self._spoke_s = time.monotonic()
+
+    def _news_to_wire(self, news: Outgoing) -> stream_pb2.AnalyzeStreamResponse:
+        response = stream_pb2.AnalyzeStreamResponse()
+        channel = self.session.identity.session
+        if news.verdicts:
+            response.verdicts.extend(
+                verdict_to_wire(verdict, index, f"{channel}-{verdict.packet.sequence}")
+                for index, verdict in news.verdicts
+            )
+        if news.flow is not None:
+            flow_to_wire(news.flow, response.flow)
+        if news.closing is not None:
+            response.closing_account.CopyFrom(account_to_wire(news.closing))
+        return response

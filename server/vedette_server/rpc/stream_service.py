@@ -1,0 +1,162 @@
+"""StreamService: take a configuration, find or build its session, and run the call.
+
+Lives on the event loop. Engines are loaded on a thread, so that a slow load holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from vedette.v1 import stream_pb2_grpc
+from vedette_server.errors import InvalidError, RefusedError, UnavailableError, VedetteError
+from vedette_server.rpc.auth import Permission
+from vedette_server.rpc.convert import ConfigDefaults, apply_update, config_from_wire
+from vedette_server.rpc.status import end
+from vedette_server.rpc.stream_call import StreamCall
+
+if TYPE_CHECKING:
+    from vedette.v1 import stream_pb2
+    from vedette_server.data.config import ChannelConfig
+    from vedette_server.metrics import Metrics
+    from vedette_server.rpc.auth import Authenticator
+    from vedette_server.rpc.bell import Bell
+    from vedette_server.session.factory import SessionFactory
+    from vedette_server.session.registry import Registry
+    from vedette_server.session.session import Session
+    from vedette_server.settings import Settings
+
+CHANNEL_KEY = "x-vedette-channel"
+FIRST_MESSAGE_S = 15.0
+
+
+class StreamService(stream_pb2_grpc.StreamServiceServicer):
+    """Analyses streams.
+
+    Args:
+        settings: All settings.
+        registry: The sessions.
+        factory: Builds what sessions are made of.
+        authenticator: Knows who may publish.
+        metrics: Counts refusals.
+        bell: Wakes writers.
+        version: Version of the server.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        factory: SessionFactory,
+        authenticator: Authenticator,
+        metrics: Metrics,
+        bell: Bell,
+        version: str,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._factory = factory
+        self._authenticator = authenticator
+        self._metrics = metrics
+        self._bell = bell
+        self._version = version
+        self._calls: set[StreamCall] = set()
+        self._draining = False
+        self._defaults = ConfigDefaults(
+            max_age_s=settings.channels.max_age_s,
+            max_width=settings.decode.max_width,
+            max_height=settings.decode.max_height,
+        )
+
+    async def AnalyzeStream(  # noqa: N802 - the contract's name
+        self,
+        request_iterator: Any,  # noqa: ARG002 - read through the context
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> None:
+        """Analyse one camera's stream."""
+        try:
+            await self._analyze(context)
+        except VedetteError as error:
+            if isinstance(error, RefusedError):
+                self._metrics.refused(error.reason)
+            await end(context, error)
+
+    def update_config(self, session: Session, update: stream_pb2.UpdateConfig) -> tuple[ChannelConfig, int]:
+        """Change a session's configuration; return it and the first sequence that it holds for."""
+        config = apply_update(session.config, update, self._defaults)
+        return config, session.update(config, self._factory.reader(config, session.inferences))
+
+    def drain(self, grace_s: float) -> None:
+        """Take no new streams, and tell the clients of those there are."""
+        self._draining = True
+        for call in self._calls:
+            call.drain(grace_s)
+
+    def tick(self) -> None:
+        """Look after heartbeats; called several times per heartbeat interval."""
+        now = time.monotonic()
+        for call in self._calls:
+            call.tick(now)
+
+    async def _analyze(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        if self._draining:
+            raise UnavailableError("DRAINING", "the server is shutting down")
+        config, wire = await self._configure(context)
+        resumed = await self._session(config, wire)
+        call = StreamCall(context, resumed, self, self._settings, self._bell, self._version)
+        returning = wire.HasField("resume") and resumed.epoch > 0
+        attachment = resumed.attach(
+            call,
+            wire.resume.next_verdict_index if returning else None,
+            wire.resume.next_sequence if returning else None,
+        )
+        self._registry.hold_again(resumed)
+        self._calls.add(call)
+        try:
+            await call.run(attachment)
+        finally:
+            resumed.detach(call)
+            self._calls.discard(call)
+
+    async def _configure(
+        self, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> tuple[ChannelConfig, stream_pb2.StreamConfig]:
+        """Read and check the first message."""
+        metadata = context.invocation_metadata() or ()
+        try:
+            first = await asyncio.wait_for(context.read(), FIRST_MESSAGE_S)
+        except TimeoutError:
+            raise InvalidError("CONFIG_MISSING", f"no config came within {FIRST_MESSAGE_S:g} s") from None
+        if first is grpc.aio.EOF or first.WhichOneof("control") != "config":
+            raise InvalidError("CONFIG_MISSING", "the first message must be config")
+        if first.packets:
+            raise InvalidError("CONFIG_MISSING", "the first message must hold config, and no packets")
+        config = config_from_wire(first.config, self._defaults)
+        named = [value for key, value in metadata if key == CHANNEL_KEY]
+        if named != [first.config.channel]:
+            shown = repr(named[0]) if named else "missing"
+            raise InvalidError(
+                "CHANNEL_METADATA_MISMATCH",
+                f"metadata {CHANNEL_KEY} is {shown}; it must be the config's channel {first.config.channel!r}",
+            )
+        self._authenticator.authorize(metadata, Permission.PUBLISH, config.channel)
+        return config, first.config
+
+    async def _session(self, config: ChannelConfig, wire: stream_pb2.StreamConfig) -> Session:
+        """Find the session that is resumed, or build a new one."""
+        resume = wire.resume if wire.HasField("resume") else None
+        # A version that was left open is fixed now: the session keeps it.
+        inferences = await asyncio.to_thread(self._factory.engines, config)
+        config = dataclasses.replace(config, engines=self._factory.pinned(inferences))
+        self._factory.check(config, inferences)
+        if resume is not None:
+            session = self._registry.resumable(resume.session_token, config)
+            if session is not None:
+                return session
+        self._registry.check_free(config.channel, takeover=wire.takeover)
+        lost = None if resume is None else (resume.next_verdict_index, resume.next_sequence)
+        return self._registry.create(config, self._factory.parts(config, inferences), lost)

@@ -1,0 +1,109 @@
+"""A session's order and accounts: verdicts are put in presentation order, booked, numbered and kept.
+
+Pure code: the session's lock is held around every call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vedette_server.data.outcome import SkipReason
+from vedette_server.errors import LimitError
+from vedette_server.session.accounts import Account
+from vedette_server.session.hint import RateHint
+from vedette_server.session.ledger import VerdictLedger
+from vedette_server.session.timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vedette_server.data.packet import Packet
+    from vedette_server.data.verdict import Verdict
+    from vedette_server.metrics import ChannelMetrics
+
+BUSY = frozenset({SkipReason.SUPERSEDED, SkipReason.STALE, SkipReason.OVERLOAD})
+
+
+class Books:
+    """The presentation order, the numbered verdicts and the totals of one session.
+
+    Args:
+        metrics: The channel's figures.
+        max_unacknowledged: Verdicts that may wait for an acknowledgement before packets are refused.
+        first_verdict_index: Where numbering starts.
+        clock: Monotonic seconds.
+
+    Attributes:
+        account: The totals.
+        ledger: The numbered verdicts.
+        hint: What a live sender is advised.
+        omit_skips: Skipped packets get no numbered verdict.
+        telling: Whether verdicts are still kept for a client; they are booked in any case.
+    """
+
+    def __init__(
+        self,
+        metrics: ChannelMetrics,
+        max_unacknowledged: int,
+        first_verdict_index: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self.account = Account()
+        self.ledger: VerdictLedger[Verdict] = VerdictLedger(max_unacknowledged, first_verdict_index)
+        self.hint = RateHint(clock())
+        self.omit_skips = False
+        self.telling = True
+        self._max_unacknowledged = max_unacknowledged
+        self._timeline: Timeline[Verdict] = Timeline()
+        self._metrics = metrics
+        self._clock = clock
+
+    def receive(self, packet: Packet, size_bytes: int, client_dropped: int) -> None:
+        """Book a packet."""
+        if client_dropped:
+            self.account.drop_by_client(client_dropped)
+        if not packet.decode_only:
+            self.account.receive(packet.sequence, size_bytes)
+        elif not self.account.is_pending(packet.sequence):
+            self.account.receive_decode_only(packet.sequence, size_bytes)
+
+    def check_acknowledged(self) -> None:
+        """Make sure that the client takes note of its verdicts.
+
+        Raises:
+            LimitError: Too many wait for an acknowledgement.
+        """
+        if self.ledger.full:
+            raise LimitError(
+                "VERDICTS_NOT_ACKNOWLEDGED",
+                f"{self.ledger.unacknowledged} verdicts wait for an acknowledgement; "
+                f"allowed: {self._max_unacknowledged}",
+            )
+
+    def open(self) -> int:
+        """Give the next place in presentation order."""
+        return self._timeline.open()
+
+    def settle(self, place: int, verdict: Verdict) -> None:
+        """Settle a place; it and those that waited behind it are booked and numbered."""
+        for released in self._timeline.settle(place, verdict):
+            self._book(released)
+
+    def settle_next(self, verdict: Verdict) -> None:
+        """Settle a packet that has no picture: its place is the next one."""
+        self.settle(self.open(), verdict)
+
+    def _book(self, verdict: Verdict) -> None:
+        packet, reason, times = verdict.packet, verdict.reason, verdict.times
+        times.total_s = self._clock() - packet.received_s
+        if reason is None:
+            self.account.analyse(packet.sequence)
+            self.hint.analysed()
+        else:
+            self.account.skip(packet.sequence, reason)
+            if reason in BUSY:
+                self.hint.shed()
+        self._metrics.verdict(reason, times)
+        if self.telling and (reason is None or not self.omit_skips):
+            self.ledger.append(verdict)
+            self.account.number_verdict()

@@ -1,0 +1,131 @@
+"""Build what a session is made of: engines, decoder, inbox, credits, and the reader of results."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vedette_server.data.config import EngineRef
+from vedette_server.decode.limits import PictureLimits
+from vedette_server.decode.opening import open_decoder
+from vedette_server.decode.shedding import is_disposable
+from vedette_server.errors import InvalidError
+from vedette_server.metrics import ChannelDepths
+from vedette_server.post.reader import ResultReader
+from vedette_server.session.credits import CreditWindow
+from vedette_server.session.inbox import Inbox, InboxLimits
+from vedette_server.session.session import SessionParts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vedette_server.data.config import ChannelConfig
+    from vedette_server.execute.client import InferenceClient
+    from vedette_server.execute.engines import Engines
+    from vedette_server.execute.local import LocalInference
+    from vedette_server.metrics import Metrics
+    from vedette_server.session.session import Scheduler, Session
+    from vedette_server.settings import Settings
+
+
+class SessionFactory:
+    """Builds the parts of sessions.
+
+    Args:
+        settings: All settings.
+        engines: Loads engines.
+        scheduler: The pipeline.
+        metrics: Gives every channel its figures.
+        on_over: Called from any thread when a session is over.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        engines: Engines,
+        scheduler: Scheduler,
+        metrics: Metrics,
+        on_over: Callable[[Session], None],
+    ) -> None:
+        self._settings = settings
+        self._engines = engines
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._on_over = on_over
+        self._limits = PictureLimits(settings.decode.max_width, settings.decode.max_height)
+
+    def engines(self, config: ChannelConfig) -> tuple[LocalInference, ...]:
+        """Load a channel's engines. Blocks.
+
+        Raises:
+            NotFoundError: One does not exist, or is bad.
+            EngineError: One cannot be loaded here.
+        """
+        return tuple(self._engines.get(ref) for ref in config.engines)
+
+    def pinned(self, inferences: tuple[InferenceClient, ...]) -> tuple[EngineRef, ...]:
+        """Name the versions that run."""
+        return tuple(EngineRef(inference.label.name, inference.label.version) for inference in inferences)
+
+    def check(self, config: ChannelConfig, inferences: tuple[InferenceClient, ...]) -> None:
+        """Refuse what the engines cannot do.
+
+        Raises:
+            InvalidError: A class that no engine knows.
+        """
+        known = {label for inference in inferences for label in inference.label.labels}
+        unknown = sorted(set(config.classes) - known)
+        if unknown:
+            raise InvalidError(
+                "UNKNOWN_CLASS", f"classes has {unknown[0]!r}; allowed: {', '.join(sorted(known)[:100])}"
+            )
+
+    def reader(self, config: ChannelConfig, inferences: tuple[InferenceClient, ...]) -> ResultReader:
+        """Build the reader of results for a configuration.
+
+        Raises:
+            InvalidError: A class that no engine knows.
+        """
+        self.check(config, inferences)
+        return ResultReader(config, inferences)
+
+    def parts(self, config: ChannelConfig, inferences: tuple[InferenceClient, ...]) -> SessionParts:
+        """Build the parts of one session."""
+        decode, channels = self._settings.decode, self._settings.channels
+        limits = InboxLimits(
+            decode.inbox_packets, decode.inbox_bytes, decode.drop_disposable_after_s, decode.jump_after_s
+        )
+
+        def open_credits(next_sequence: int, waiting_packets: int, waiting_bytes: int) -> CreditWindow:
+            return CreditWindow(
+                channels.window_packets,
+                channels.window_bytes,
+                max_packet_bytes=self._settings.server.max_packet_bytes,
+                next_sequence=next_sequence,
+                waiting_packets=waiting_packets,
+                waiting_bytes=waiting_bytes,
+            )
+
+        engine = "+".join(inference.label.name for inference in inferences)
+        return SessionParts(
+            inferences=inferences,
+            reader=self.reader(config, inferences),
+            open_decoder=partial(open_decoder, config.format, self._limits),
+            open_inbox=partial(Inbox, limits, config.policy, is_disposable(config.format)),
+            open_credits=open_credits,
+            max_unacknowledged=channels.max_unacknowledged,
+            scheduler=self._scheduler,
+            metrics=self._metrics.channel(config.channel, engine),
+            on_over=self._on_over,
+        )
+
+    def watch(self, session: Session) -> None:
+        """Let the metrics ask for a session's depths."""
+        config = session.config
+        engine = "+".join(ref.name for ref in config.engines)
+
+        def depths() -> ChannelDepths:
+            inbox, unacknowledged = session.depths
+            return ChannelDepths(inbox=inbox, pending=0, unacknowledged=unacknowledged)
+
+        self._metrics.channel(config.channel, engine).watch(depths)

@@ -1,0 +1,563 @@
+"""One channel's session: packets in, verdicts out.
+
+Owns the channel's intake, decoder and books. The edge calls it from the event loop, a pipeline worker
+calls `work` (one at a time), lanes call `infer`. One lock guards the state; it is never held while the
+pipeline, the decoder or the listener is called.
+
+A session outlives its connection: it goes on with what it has received, and keeps its verdicts until
+they are acknowledged. It is over when its input has ended and every packet has its verdict.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from vedette_server.data.config import DeliveryPolicy
+from vedette_server.data.outcome import SkipReason
+from vedette_server.data.verdict import EngineOutcome, Verdict
+from vedette_server.errors import InvalidError, LimitError, RefusedError
+from vedette_server.frame import Frame
+from vedette_server.session.books import Books
+from vedette_server.session.intake import Intake
+from vedette_server.session.outgoing import Flow, Outgoing
+from vedette_server.session.rate import RateLimiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from vedette_server.data.config import ChannelConfig
+    from vedette_server.data.packet import Packet
+    from vedette_server.decode.base import Decoded, Decoder
+    from vedette_server.execute.client import Inference, InferenceClient
+    from vedette_server.metrics import ChannelMetrics
+    from vedette_server.post.reader import ResultReader
+    from vedette_server.session.accounts import AccountSnapshot
+    from vedette_server.session.credits import CreditWindow
+    from vedette_server.session.identity import Identity
+    from vedette_server.session.inbox import Inbox, Taken
+
+_log = logging.getLogger(__name__)
+
+
+class Scheduler(Protocol):
+    """What a session needs of the pipeline."""
+
+    def update(self, channel: Session) -> None:
+        """Take over a channel's new priority and policy."""
+
+    def remove(self, channel: Session) -> list[Frame]:
+        """Let a channel go and return its frames that waited for their turn."""
+
+    def wake(self, channel: Session) -> None:
+        """Say that a channel has work."""
+
+    def offer(self, frame: Frame) -> Frame | None:
+        """Let a frame wait for its turn; return the one that it displaced, if any."""
+
+
+class Listener(Protocol):
+    """A connection that waits for news."""
+
+    def news(self) -> None:
+        """Say, from any thread, that `Session.outgoing` has something."""
+
+    def displaced(self) -> None:
+        """Say, from the event loop, that another connection took the session over."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParts:
+    """What a session is built from.
+
+    Attributes:
+        inferences: What runs its engines.
+        reader: Reads detections out of an engine's rows.
+        open_decoder: Builds a fresh decoder.
+        open_inbox: Builds the inbox.
+        open_credits: Builds a credit window from the next sequence and the packets and bytes that wait.
+        max_unacknowledged: Verdicts that may wait for an acknowledgement.
+        scheduler: The pipeline.
+        metrics: The channel's figures.
+        on_over: Called once, from any thread, when the session is over.
+    """
+
+    inferences: tuple[InferenceClient, ...]
+    reader: ResultReader
+    open_decoder: Callable[[], Decoder]
+    open_inbox: Callable[[], Inbox]
+    open_credits: Callable[[int, int, int], CreditWindow]
+    max_unacknowledged: int
+    scheduler: Scheduler
+    metrics: ChannelMetrics
+    on_over: Callable[[Session], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """How a connection finds the session.
+
+    Attributes:
+        epoch: Which connection of the session it is, from 1.
+        next_sequence: The next packet that the session wants to judge.
+        next_verdict_index: The next verdict that will be sent.
+        keyframe_needed: The decoder holds nothing.
+        restored: The session's state goes on.
+        flow: The first credits.
+    """
+
+    epoch: int
+    next_sequence: int
+    next_verdict_index: int
+    keyframe_needed: bool
+    restored: bool
+    flow: Flow | None
+
+
+class Session:
+    """The state of one channel's session.
+
+    Args:
+        identity: Its names.
+        config: The configuration in effect.
+        parts: What it is built from.
+        first_verdict_index: Where numbering goes on when an earlier server's state was lost.
+        rejoin_through: The client's next sequence in that case: its first packet may be any up to it.
+        clock: Monotonic seconds.
+
+    Attributes:
+        detached_s: When its connection was lost, monotonic seconds; None while connected.
+        ended_s: When it was over, monotonic seconds; None before.
+        ended_wall_s: The same, seconds since the epoch.
+        end_reason: Why it ended, UPPER_SNAKE; empty before.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        config: ChannelConfig,
+        parts: SessionParts,
+        *,
+        first_verdict_index: int = 0,
+        rejoin_through: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.identity = identity
+        self.config = config
+        self.inferences = parts.inferences
+        self.epoch = 0
+        self.detached_s: float | None = None
+        self.ended_s: float | None = None
+        self.ended_wall_s: float | None = None
+        self.end_reason = ""
+        self._parts = parts
+        self._reader = parts.reader
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._intake = Intake(parts.open_inbox(), parts.open_credits, config.policy, rejoin_through)
+        self._books = Books(parts.metrics, parts.max_unacknowledged, first_verdict_index, clock)
+        self._books.omit_skips = config.omit_skips
+        self._decoder: Decoder | None = None
+        self._rate = RateLimiter(config.max_fps)
+        self._listener: Listener | None = None
+        self._drained = False
+        self._ending: SkipReason | None = None
+        self._error: RefusedError | None = None
+        self._keyframe_request = False
+        self._told_over = False
+
+    # -- the edge -------------------------------------------------------------------------------
+
+    def attach(self, listener: Listener, next_verdict_index: int | None, next_sequence: int | None) -> Attachment:
+        """Give the session a connection; one that it had is displaced.
+
+        Args:
+            listener: The new connection.
+            next_verdict_index: The first verdict that a resuming client lacks; None for a new session.
+            next_sequence: The first packet that a resuming client never sent; None for a new session.
+
+        Raises:
+            InvalidError: The client claims verdicts that were never numbered.
+        """
+        with self._lock:
+            restored = self.epoch > 0
+            if restored and next_verdict_index is not None:
+                self._rewind(next_verdict_index)
+            old, self._listener = self._listener, listener
+            self.epoch += 1
+            self.detached_s = None
+            self._told_over = False
+            self._books.telling = True
+            if restored and self._ending is None:
+                if self._intake.closed and next_sequence is not None and next_sequence > self._intake.high_water:
+                    self._reopen()
+                self._intake.reconnect()
+            attachment = Attachment(
+                epoch=self.epoch,
+                next_sequence=self._intake.next_sequence,
+                next_verdict_index=self._books.ledger.send_cursor,
+                keyframe_needed=self._intake.rejoining or not restored,
+                restored=restored,
+                flow=self._flow(),
+            )
+        if old is not None and old is not listener:
+            old.displaced()
+        return attachment
+
+    def detach(self, listener: Listener) -> None:
+        """Take the session's connection away, unless another one has taken its place."""
+        with self._lock:
+            if self._listener is listener:
+                self._listener = None
+                self.detached_s = self._clock()
+                self._books.telling = self._ending is None
+
+    def receive(self, packet: Packet, client_dropped: int = 0) -> None:
+        """Take a packet in.
+
+        Raises:
+            InvalidError: Its sequence is not the next one, or the input has ended.
+            LimitError: It goes beyond the credits, or verdicts were not acknowledged.
+        """
+        size = len(packet.data)
+        with self._lock:
+            if self._ending is not None:
+                return
+            self._intake.check(packet)
+            self._books.receive(packet, size, client_dropped)
+            try:
+                self._books.check_acknowledged()
+                self._intake.put(packet, size)
+            except LimitError:
+                # It was booked, so it must be judged, too.
+                if not packet.decode_only:
+                    self._books.settle_next(Verdict(packet, reason=SkipReason.OVERLOAD))
+                raise
+        self._parts.metrics.packet(size)
+        self._parts.scheduler.wake(self)
+
+    def acknowledge(self, through_index: int) -> None:
+        """Let go of verdicts that the client has.
+
+        Raises:
+            InvalidError: A verdict that was never numbered is acknowledged.
+        """
+        with self._lock:
+            try:
+                self._books.ledger.acknowledge(through_index)
+            except ValueError as error:
+                raise InvalidError("ACK_AHEAD", f"ack_verdicts.through_index is {through_index}: {error}") from error
+
+    def update(self, config: ChannelConfig, reader: ResultReader) -> int:
+        """Take over a changed configuration; return the first sequence that it holds for."""
+        with self._lock:
+            self.config = config
+            self._reader = reader
+            self._rate.set(config.max_fps)
+            self._books.omit_skips = config.omit_skips
+            self._intake.set_policy(config.policy)
+            from_sequence = self._intake.high_water
+        self._parts.scheduler.update(self)
+        return from_sequence
+
+    def finish(self) -> None:
+        """Take note that the client has sent all: decode what is left, then close the account."""
+        with self._lock:
+            self._intake.closed = True
+        self._parts.scheduler.wake(self)
+
+    def end(self, end_reason: str, skip: SkipReason, error: RefusedError | None = None) -> None:
+        """End the session now: what has no verdict gets ``skip``.
+
+        Args:
+            end_reason: UPPER_SNAKE, for the books.
+            skip: The reason in the verdicts.
+            error: What the connection is told.
+        """
+        with self._lock:
+            if self._ending is not None or self.over:
+                return
+            self._ending = skip
+            self._error = error
+            self._books.telling = self._listener is not None
+            self.end_reason = end_reason
+        self._parts.scheduler.wake(self)
+
+    def let_go(self) -> None:
+        """Keep verdicts for nobody: the session will not be resumed."""
+        with self._lock:
+            ledger = self._books.ledger
+            if self._listener is None:
+                self._books.telling = False
+                if ledger.next_index:
+                    ledger.acknowledge(ledger.next_index - 1)
+
+    def outgoing(self, limit: int | None = None) -> Outgoing:
+        """Return what is to be told now, at most ``limit`` verdicts of it."""
+        with self._lock:
+            news = Outgoing(verdicts=self._books.ledger.unsent(limit), flow=self._flow())
+            all_sent = self._books.ledger.send_cursor == self._books.ledger.next_index
+            if self.over and all_sent and not self._told_over:
+                self._told_over = True
+                news.closing = self._books.account.snapshot()
+                news.error = self._error
+            return news
+
+    @property
+    def over(self) -> bool:
+        """Whether the input has ended and every packet has its verdict."""
+        return self._drained and self._books.account.closed
+
+    @property
+    def connected(self) -> bool:
+        """Whether a client is connected."""
+        return self._listener is not None
+
+    @property
+    def account(self) -> AccountSnapshot:
+        """The totals so far."""
+        with self._lock:
+            return self._books.account.snapshot()
+
+    @property
+    def depths(self) -> tuple[int, int]:
+        """Packets that wait for a decoder, and verdicts that wait for an acknowledgement."""
+        with self._lock:
+            return len(self._intake.inbox), self._books.ledger.unacknowledged
+
+    # -- the pipeline ---------------------------------------------------------------------------
+
+    def work(self) -> bool:
+        """Decode one packet, flush, or wind up; tell whether there is more to do."""
+        with self._lock:
+            if self._drained and self._ending is None:
+                return False
+            ending = self._ending
+            taken = None if ending is not None else self._intake.take(self._clock())
+            if taken is not None:
+                self._keyframe_request |= taken.keyframe_request
+            flush = taken is not None and taken.packet is None and self._intake.closed
+        if ending is not None:
+            self._wind_up(ending)
+            return False
+        try:
+            answers = self._decode(taken, flush=flush) if taken is not None else []
+        except RefusedError as error:
+            self.end(error.reason, SkipReason.UNDECODABLE, error)
+            return True
+        self._take_answers(answers)
+        if flush:
+            self._flushed()
+            return False
+        with self._lock:
+            return bool(len(self._intake.inbox)) or self._intake.closed or self._ending is not None
+
+    def skip(self, frame: Frame, reason: SkipReason, detail: str = "") -> None:
+        """Settle a frame that is not analysed."""
+        frame.picture.close()
+        self._settle(frame.place, _verdict(frame, reason, detail))
+
+    def infer(self, frame: Frame, engine_index: int, inference: Inference) -> None:
+        """Take one engine's result; settle the frame with the last of them."""
+        started = self._clock()
+        outcome: EngineOutcome | None = None
+        failure = inference.error
+        if inference.row is not None:
+            try:
+                outcome = self._reader.read(engine_index, inference, frame)
+            except Exception as error:  # noqa: BLE001 - a result that cannot be read costs its frame, not the lane
+                _log.exception("result could not be read")
+                failure = f"result could not be read: {error}"
+        times = frame.times
+        with self._lock:
+            frame.outcomes[engine_index] = outcome
+            frame.failure = frame.failure or failure
+            frame.missing -= 1
+            last = frame.missing == 0
+            times.batch_s = max(times.batch_s, inference.started_s - frame.submitted_s)
+            times.execute_s = max(times.execute_s, inference.finished_s - inference.started_s)
+            times.post_s += self._clock() - started
+        if last:
+            reason = SkipReason.ENGINE_ERROR if frame.failure else None
+            self._settle(frame.place, _verdict(frame, reason, frame.failure))
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _rewind(self, next_verdict_index: int) -> None:
+        """Send again what a returning client lacks; the lock is held."""
+        ledger = self._books.ledger
+        if not ledger.first_kept <= next_verdict_index <= ledger.next_index:
+            raise InvalidError(
+                "RESUME_OUT_OF_RANGE",
+                f"resume.next_verdict_index is {next_verdict_index}; the session holds verdicts "
+                f"{ledger.first_kept} to {ledger.next_index}",
+            )
+        ledger.rewind(next_verdict_index)
+        if next_verdict_index:
+            ledger.acknowledge(next_verdict_index - 1)
+
+    def _reopen(self) -> None:
+        """Take up a session again whose input was thought to have ended: its decoder is spent."""
+        self._intake.reopen()
+        self._drained = False
+        self.ended_s = None
+        self.end_reason = ""
+
+    def _decode(self, taken: Taken, *, flush: bool) -> list[Decoded]:
+        decoder = self._decoder
+        if decoder is None:
+            decoder = self._decoder = self._parts.open_decoder()
+        answers: list[Decoded] = []
+        for packet, reason in taken.shed:
+            answers += decoder.drop(packet, reason)
+        if taken.packet is not None:
+            answers += decoder.decode(taken.packet)
+        elif flush:
+            answers += decoder.flush()
+        return answers
+
+    def _take_answers(self, answers: Iterable[Decoded], refuse: SkipReason | None = None) -> None:
+        """Give every answer its place, and send the pictures on their way."""
+        now = self._clock()
+        with self._lock:
+            admitted = [self._admit(answer, now, refuse) for answer in answers]
+        frames = [frame for frame in admitted if frame is not None]
+        for frame in frames:
+            displaced = self._parts.scheduler.offer(frame)
+            if displaced is not None:
+                self.skip(displaced, SkipReason.SESSION_LOST if displaced is frame else SkipReason.SUPERSEDED)
+        if len(frames) < len(admitted) or self._keyframe_request or self.config.policy is DeliveryPolicy.EVERY_FRAME:
+            self._ring()
+
+    def _admit(self, answer: Decoded, now: float, refuse: SkipReason | None) -> Frame | None:
+        """Return the frame of an answer, or settle the answer; the lock is held."""
+        packet, picture = answer.packet, answer.picture
+        packet.data = b""
+        if picture is not None:
+            self._books.account.decode_picture()
+        if packet.decode_only:
+            if picture is not None:
+                picture.close()
+            return None
+        place = self._books.open()
+        reason = answer.reason or refuse
+        if reason is None and picture is not None and not self._rate.admit(self._time_of(answer)):
+            reason = SkipReason.RATE_LIMIT
+        if reason is None and picture is not None:
+            frame = Frame(
+                channel=self,
+                place=place,
+                packet=packet,
+                picture=picture,
+                pts=answer.pts,
+                width=picture.width,
+                height=picture.height,
+                rotation_degrees=picture.rotation_degrees,
+                offered_s=now,
+            )
+            frame.times.receive_s = packet.taken_s - packet.received_s
+            frame.times.decode_s = answer.decode_s
+            return frame
+        self._books.settle(place, _refusal(answer, reason or SkipReason.NO_FRAME))
+        return None
+
+    def _time_of(self, answer: Decoded) -> float:
+        """Seconds on the channel's own time line: presentation time, else receipt."""
+        if answer.pts is None:
+            return answer.packet.received_s
+        return float(answer.pts * self.config.format.time_base)
+
+    def _flushed(self) -> None:
+        with self._lock:
+            decoder, self._decoder = self._decoder, None
+            # A client that came back meanwhile has reopened the input: then a new decoder goes on.
+            self._drained = self._intake.closed
+        if decoder is not None:
+            decoder.close()
+        self._close_if_over()
+
+    def _wind_up(self, skip: SkipReason) -> None:
+        """Let go of everything that still waits."""
+        decoder, self._decoder = self._decoder, None
+        if decoder is not None:
+            self._take_answers(decoder.flush(), refuse=skip)
+            decoder.close()
+        for frame in self._parts.scheduler.remove(self):
+            self.skip(frame, skip)
+        with self._lock:
+            for packet in self._intake.inbox.drain():
+                packet.data = b""
+                if not packet.decode_only:
+                    self._books.settle_next(Verdict(packet, reason=skip))
+            self._drained = True
+        self._close_if_over()
+
+    def _settle(self, place: int, verdict: Verdict) -> None:
+        with self._lock:
+            self._books.settle(place, verdict)
+        self._ring()
+        self._close_if_over()
+
+    def _flow(self) -> Flow | None:
+        """Return what is new in credits and wishes; the lock is held."""
+        flow = Flow(keyframe_request=self._keyframe_request)
+        self._keyframe_request = False
+        changed = flow.keyframe_request
+        if self.config.policy is DeliveryPolicy.EVERY_FRAME:
+            granted = self._intake.credits.to_tell()
+            if granted is not None:
+                flow.send_through_sequence = granted.send_through_sequence
+                flow.send_through_bytes = granted.send_through_bytes
+                changed = True
+        else:
+            flow.rate_hint_fps = self._books.hint.to_tell(self._clock())
+            changed |= flow.rate_hint_fps is not None
+        if self.config.omit_skips:
+            flow.settled_through_sequence = self._books.account.settled_through
+            changed |= flow.settled_through_sequence is not None
+        return flow if changed else None
+
+    def _ring(self) -> None:
+        listener = self._listener
+        if listener is not None:
+            listener.news()
+
+    def _close_if_over(self) -> None:
+        with self._lock:
+            if not self.over or self.ended_s is not None:
+                return
+            self.ended_s = self._clock()
+            self.ended_wall_s = time.time()
+            self.end_reason = self.end_reason or "FINISHED"
+        self._ring()
+        self._parts.on_over(self)
+
+
+def _verdict(frame: Frame, reason: SkipReason | None, detail: str) -> Verdict:
+    return Verdict(
+        packet=frame.packet,
+        pts=frame.pts,
+        reason=reason,
+        detail=detail,
+        width=frame.width,
+        height=frame.height,
+        rotation_degrees=frame.rotation_degrees,
+        results=tuple(outcome for outcome in frame.outcomes if outcome is not None),
+        times=frame.times,
+    )
+
+
+def _refusal(answer: Decoded, reason: SkipReason) -> Verdict:
+    """Judge a packet that goes no further than its decoder."""
+    packet, picture = answer.packet, answer.picture
+    verdict = Verdict(packet, answer.pts, reason, answer.detail)
+    verdict.times.receive_s = packet.taken_s - packet.received_s
+    verdict.times.decode_s = answer.decode_s
+    if picture is not None:
+        verdict.width, verdict.height = picture.width, picture.height
+        verdict.rotation_degrees = picture.rotation_degrees
+        picture.close()
+    return verdict
