@@ -27,6 +27,8 @@ from vedette_engines.graft.probe import Probe
 from vedette_engines.graft.registry import AUTO, choose_head, known_heads
 from vedette_engines.graft.session import Session, measure_signature
 from vedette_engines.manifest import (
+    NAME_PATTERN,
+    VERSION_PATTERN,
     ClassifierOutput,
     Defaults,
     DetectorOutput,
@@ -113,6 +115,7 @@ def import_model(request: ImportRequest, say: Callable[[str], None], heads: Mapp
         ImportRefusedError: The engine disagrees with the original; nothing was published.
         BundleError: The bundle cannot be published.
     """
+    _check_place(request)
     _check_numbers(request)
     model = source.read_model(request.model)
     session = Session(request.model, request.model.name)
@@ -146,6 +149,19 @@ def import_model(request: ImportRequest, say: Callable[[str], None], heads: Mapp
         provenance=_provenance(request, original, report, tolerance, source.opset_of(model)),
     )
     return write_bundle(request.root, manifest, {MODEL_FILE: content})
+
+
+def _check_place(request: ImportRequest) -> None:
+    """Find out now what publishing would refuse after all the work."""
+    if not NAME_PATTERN.fullmatch(request.name):
+        raise ImportInputError(f"--name is {request.name!r}; allowed is {NAME_PATTERN.pattern}")
+    if not VERSION_PATTERN.fullmatch(request.version):
+        raise ImportInputError(f"--version is {request.version!r}; allowed is {VERSION_PATTERN.pattern}")
+    target = request.root / request.name / request.version
+    if target.exists():
+        raise ImportInputError(
+            f"engine {request.name} {request.version} exists already in {target}; give a new --version"
+        )
 
 
 def _check_numbers(request: ImportRequest) -> None:

@@ -66,9 +66,8 @@ class BoxesScoresHead:
     def settle(self, options: HeadOptions, raw: Sequence[NDArray[Any]], signature: Signature) -> HeadOptions:
         """Tell probabilities from logits, and pixels from fractions, by their range."""
         boxes, scores = self._split(raw, signature)
-        activated, normalised = options.activated, options.normalised
-        if activated is None:
-            activated = steps.are_probabilities(scores)
+        normalised = options.normalised
+        activated = steps.settle_activated(options.activated, scores)
         if normalised is None:
             normalised = steps.are_fractions(boxes)
         return HeadOptions(activated, normalised, options.box_format or "xyxy")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto
 
+from vedette_engines.errors import ImportInputError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -113,3 +115,19 @@ def are_probabilities(values: NDArray[Any]) -> bool:
 def are_fractions(boxes: NDArray[Any]) -> bool:
     """Whether boxes are fractions of the input: none reaches two pixels, even beyond the border."""
     return bool(boxes.size and np.abs(boxes).max() < 2)
+
+
+def settle_activated(said: bool | None, values: NDArray[Any]) -> bool:
+    """Tell whether scores are probabilities: as it was said, else by their range.
+
+    Raises:
+        ImportInputError: It was said that they are, but they leave 0..1.
+    """
+    if said is None or not said:
+        return are_probabilities(values) if said is None else False
+    if not are_probabilities(values):
+        raise ImportInputError(
+            f"--activated was given, but the model's scores go from {values.min():.3g} to {values.max():.3g}; "
+            "allowed is 0 to 1"
+        )
+    return True

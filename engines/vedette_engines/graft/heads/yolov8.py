@@ -44,9 +44,8 @@ class YoloV8Head:
         signature: Signature,  # noqa: ARG002 - the seam gives it
     ) -> HeadOptions:
         """Tell probabilities from logits, and pixels from fractions, by their range."""
-        activated, normalised = options.activated, options.normalised
-        if activated is None:
-            activated = steps.are_probabilities(raw[0][:, 4:])
+        normalised = options.normalised
+        activated = steps.settle_activated(options.activated, raw[0][:, 4:])
         if normalised is None:
             normalised = steps.are_fractions(raw[0][:, :4])
         return HeadOptions(activated, normalised, options.box_format or "cxcywh")

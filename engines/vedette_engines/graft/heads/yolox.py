@@ -61,9 +61,7 @@ class YoloxHead:
         signature: Signature,  # noqa: ARG002 - the seam gives it
     ) -> HeadOptions:
         """Tell probabilities from logits by their range."""
-        activated = options.activated
-        if activated is None:
-            activated = steps.are_probabilities(raw[0][..., 4:])
+        activated = steps.settle_activated(options.activated, raw[0][..., 4:])
         return HeadOptions(activated=activated)
 
     def build(self, graph: GraphBuilder, outputs: Sequence[str], context: HeadContext) -> str:

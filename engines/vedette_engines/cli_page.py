@@ -1,0 +1,95 @@
+"""Write engines as text for a terminal: one a line, or one a page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vedette_engines.manifest import ClassifierOutput, DetectorOutput, EmbedderOutput, EngineFile, Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vedette_engines.bundle import Bundle
+    from vedette_engines.repository import Listed
+
+_HEADINGS = ("NAME", "VERSION", "TASK", "INPUT", "BACKENDS", "SIZE", "STATE")
+
+
+def listing(entries: Sequence[Listed]) -> str:
+    """Write a table with a line for each engine; plain columns, so that it can be piped."""
+    rows = [_HEADINGS, *(_row(entry) for entry in entries)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
+
+
+def _row(entry: Listed) -> tuple[str, ...]:
+    if entry.bundle is None:
+        return (entry.name, entry.version, "-", "-", "-", "-", f"bad: {entry.reason}")
+    manifest = entry.bundle.manifest
+    backends = ",".join(f"{file.backend}/{file.precision}" for file in manifest.files)
+    total = sum(file.size_bytes for file in manifest.files)
+    size = f"{manifest.input.width}x{manifest.input.height}"
+    return (entry.name, entry.version, str(manifest.task), size, backends, readable_bytes(total), "ok")
+
+
+def page(bundle: Bundle) -> str:
+    """Write all that a manifest says."""
+    manifest = bundle.manifest
+    lines = [
+        f"{manifest.name} {manifest.version}",
+        _field("folder", str(bundle.path)),
+        _field("task", str(manifest.task)),
+        _field("contract", f"version {manifest.contract_version}"),
+        _field("input", _input(manifest)),
+        _field("output", _output(manifest)),
+        _field("defaults", f"min score {manifest.defaults.min_score:g}, IoU {manifest.defaults.iou:g}"),
+        *(_field("file", _file(file)) for file in manifest.files),
+    ]
+    if manifest.bench is not None:
+        bench = manifest.bench
+        lines.append(
+            _field("bench", f"{bench.lanes} lanes, batch {bench.best_batch} on {bench.backend}")
+            + (f", {bench.seconds_per_frame * 1000:.3g} ms a frame" if bench.seconds_per_frame else "")
+        )
+    labels = ", ".join(f"{number} {label}" for number, label in enumerate(manifest.labels))
+    lines.append(_field("labels", f"{len(manifest.labels)}: {labels}" if labels else "none"))
+    lines.extend(_field(key, value) for key, value in manifest.provenance.items())
+    return "\n".join(lines)
+
+
+def _field(name: str, value: str) -> str:
+    return f"  {name:<18}{value}"
+
+
+def _input(manifest: Manifest) -> str:
+    spec = manifest.input
+    return f"frames uint8 [N, {spec.height}, {spec.width}, 3] BGR, letterbox {spec.letterbox}, pad {spec.pad}"
+
+
+def _output(manifest: Manifest) -> str:
+    shape = ", ".join(["N", *map(str, manifest.output_shape)])
+    border = f"{manifest.output_name} float32 [{shape}]"
+    match manifest.output:
+        case DetectorOutput(score_floor=floor, extras=extras):
+            columns = ", ".join(["x1", "y1", "x2", "y2", "score", "class", *extras])
+            return f"{border}: {columns}; score floor {floor:g}"
+        case ClassifierOutput() | EmbedderOutput():
+            return border
+
+
+def _file(file: EngineFile) -> str:
+    batch = "any batch" if file.batch is None else f"batch {file.batch}"
+    limit = f" up to {file.max_batch}" if file.max_batch is not None else ""
+    size = readable_bytes(file.size_bytes)
+    return f"{file.path}: {file.backend} {file.precision}, {batch}{limit}, {size}, sha256 {file.sha256}"
+
+
+def readable_bytes(count: int) -> str:
+    """Write a number of bytes in a unit that keeps it short."""
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
