@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import logging
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from support_edge import METHOD, echo_server
+from vedette_server import errors
+from vedette_server.rpc import status
+
+CODES = [
+    (errors.InvalidError, grpc.StatusCode.INVALID_ARGUMENT),
+    (errors.NotFoundError, grpc.StatusCode.NOT_FOUND),
+    (errors.ConflictError, grpc.StatusCode.ALREADY_EXISTS),
+    (errors.LimitError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.PictureTooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (errors.UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
+    (errors.ForbiddenError, grpc.StatusCode.PERMISSION_DENIED),
+    (errors.UnavailableError, grpc.StatusCode.UNAVAILABLE),
+    (errors.SilentError, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (errors.DisplacedError, grpc.StatusCode.ABORTED),
+]
+
+
+async def outcome(error: BaseException) -> tuple[grpc.aio.AioRpcError, error_details_pb2.ErrorInfo]:
+    """End a real call with an error, and give what the client sees of it."""
+
+    async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        await status.end(context, error)
+
+    async with echo_server(answer) as address, grpc.aio.insecure_channel(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(METHOD)(b"")
+    rich = rpc_status.from_call(caught.value)
+    assert rich is not None
+    assert len(rich.details) == 1
+    info = error_details_pb2.ErrorInfo()
+    assert rich.details[0].Unpack(info)
+    assert info.domain == "vedette.v1"
+    return caught.value, info
+
+
+@pytest.mark.parametrize(("kind", "code"), CODES)
+async def test_a_refusal_ends_the_call_with_its_code_and_one_error_info(kind, code):
+    seen, info = await outcome(kind("SOME_REASON", "thing is 5; allowed: 6", field="thing", channel="gate"))
+    assert seen.code() is code
+    assert seen.details() == "thing is 5; allowed: 6"
+    assert info.reason == "SOME_REASON"
+    assert dict(info.metadata) == {"field": "thing", "channel": "gate"}
+
+
+def test_every_refusal_of_the_tree_has_a_code_of_its_own():
+    def leaves(kind):
+        return [kind, *(leaf for child in kind.__subclasses__() for leaf in leaves(child))]
+
+    for kind in leaves(errors.RefusedError)[1:]:
+        assert status.canonical_code(kind("R", "m")) is not grpc.StatusCode.INTERNAL, kind
+
+
+async def test_an_engine_that_fails_is_internal_and_says_so(caplog):
+    seen, info = await outcome(errors.EngineError("out of memory"))
+    assert seen.code() is grpc.StatusCode.INTERNAL
+    assert info.reason == "ENGINE_ERROR"
+    assert "out of memory" in seen.details()
+
+
+async def test_what_was_not_foreseen_is_logged_and_tells_the_client_nothing(caplog):
+    with caplog.at_level(logging.ERROR, "vedette_server"):
+        seen, info = await outcome(ZeroDivisionError("secret of the house"))
+    assert seen.code() is grpc.StatusCode.INTERNAL
+    assert info.reason == "INTERNAL"
+    assert "secret" not in seen.details()
+    assert "ZeroDivisionError" not in seen.details()
+    assert "secret of the house" in caplog.text
+
+
+async def test_a_refusal_of_any_length_and_script_reaches_the_client():
+    long = "ü" * 50_000 + "\udc80"
+    seen, info = await outcome(errors.InvalidError("TOO_LONG", long, **{f"k{n}": long for n in range(20)}))
+    assert seen.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert seen.details().startswith("üüü")
+    assert seen.details().endswith("...")
+    assert info.reason == "TOO_LONG"
