@@ -17,7 +17,7 @@ packet with start codes; only a stream that carries picture hashes is safe from 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import av
 import av.logging
@@ -28,8 +28,8 @@ from vedette_server.data.outcome import SkipReason
 from vedette_server.decode.answers import AnswerQueue, Pending
 from vedette_server.decode.bitstream.inspect import open_reader
 from vedette_server.decode.damage import damage_in
-from vedette_server.decode.references import TimeGaps
-from vedette_server.decode.tracking import open_references
+from vedette_server.decode.references.gaps import TimeGaps
+from vedette_server.decode.references.opening import open_references
 from vedette_server.errors import InvalidError, PictureTooLargeError
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class VideoDecoder:
         self._renew_context()
 
     def _renew_context(self) -> None:
-        context = av.CodecContext.create(_DECODERS[self._fmt.codec], "r")
+        context = cast("VideoCodecContext", av.CodecContext.create(_DECODERS[self._fmt.codec], "r"))
         context.thread_count = 1
         context.copy_opaque = True
         # Otherwise FFmpeg keeps doubtful pictures to itself, and their packets wait.
@@ -212,7 +212,7 @@ class VideoDecoder:
         context.options = {"max_pixels": str(pixels), "err_detect": "crccheck"}
         if self._extradata:
             context.extradata = self._extradata
-        self._context: VideoCodecContext = context
+        self._context = context
         self._fed = False
 
     def _renew(self, packet: Packet) -> list[Decoded]:

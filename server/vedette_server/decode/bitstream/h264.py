@@ -90,6 +90,8 @@ class H264Headers:
             self._read_units(data, units, length_size, unit)
         except HeaderError as exc:
             unit.error = unit.error or str(exc)
+        if unit.error:
+            unit.keyframe = unit.disposable = False
         return unit
 
     def _read_units(self, data: bytes, units: list[tuple[int, int]], length_size: int, unit: AccessUnit) -> None:

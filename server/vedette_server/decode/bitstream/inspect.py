@@ -10,7 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vedette_server.data.format import Codec
+from vedette_server.decode.bitstream.av1 import Av1Headers
 from vedette_server.decode.bitstream.h264 import H264Headers
+from vedette_server.decode.bitstream.hevc import HevcHeaders
+from vedette_server.decode.bitstream.mpeg4 import Mpeg4Headers
+from vedette_server.decode.bitstream.vp9 import Vp9Headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +23,10 @@ if TYPE_CHECKING:
 
 _READERS: dict[Codec, Callable[[bytes], HeaderReader]] = {
     Codec.H264: H264Headers,
+    Codec.HEVC: HevcHeaders,
+    Codec.AV1: Av1Headers,
+    Codec.VP9: Vp9Headers,
+    Codec.MPEG4: Mpeg4Headers,
 }
 
 

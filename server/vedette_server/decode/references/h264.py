@@ -1,44 +1,14 @@
-"""Know which pictures have all that they refer to.
-
-A lost packet is rarely said to be lost: FFmpeg fills in what is missing and goes on. So the headers
-are read for what they say about the pictures before. One object per channel, fed with the access
-units in decoding order; it never looks at pixels.
-
-Where the headers of a codec cannot show a loss, the times are asked: see ``TimeGaps``.
-"""
+"""Whether an H.264 picture has its references."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
+
+from vedette_server.decode.references.base import NO_KEYFRAME
 
 if TYPE_CHECKING:
-    from vedette_server.data.packet import Packet
     from vedette_server.decode.bitstream.h264 import H264Slice
     from vedette_server.decode.bitstream.unit import AccessUnit
-
-NO_KEYFRAME = "no keyframe came yet"
-
-
-class References(Protocol):
-    """Judges pictures by what they refer to."""
-
-    def judge(self, unit: AccessUnit) -> str:
-        """Take in the next picture and say, in words, which reference it lacks; empty when none.
-
-        Called for every access unit that shows or stores a picture, also for those which are dropped.
-        """
-
-    def restarts(self, unit: AccessUnit) -> bool:
-        """Whether decoding begins anew with this picture; asked before ``judge``."""
-
-    def lose(self, unit: AccessUnit, why: str) -> None:
-        """Remember that the picture just judged is missing or broken."""
-
-    def distrust(self, why: str) -> None:
-        """Remember that packets of unknown kind are missing before the next one."""
-
-    def needs(self, unit: AccessUnit) -> bool:
-        """Whether the decoder has to see a picture that ``judge`` found lacking, for later ones' sake."""
 
 
 class H264References:
@@ -148,34 +118,3 @@ def _starts(picture: H264Slice) -> bool:
         return True
     # With one reference frame an I picture that is one itself pushes out all that was before.
     return picture.intra and picture.reference and picture.max_ref_frames == 1 and not picture.field
-
-
-class TimeGaps:
-    """Sees by their times that packets are missing.
-
-    Args:
-        tolerance: How many usual intervals may pass before something must be missing.
-        reorders: PTS need not rise from packet to packet: only DTS is asked.
-    """
-
-    def __init__(self, tolerance: float, *, reorders: bool) -> None:
-        self._tolerance = tolerance
-        self._reorders = reorders
-        self._time: int | None = None
-        self._interval = 0
-
-    def gap_before(self, packet: Packet) -> str:
-        """Say, in words, that time is missing before a packet; empty when none is or none can be told."""
-        time = packet.dts if packet.dts is not None or self._reorders else packet.pts
-        before, self._time = self._time, time
-        if time is None or before is None:
-            return ""
-        step = time - before
-        usual, self._interval = self._interval, max(packet.duration or 0, 0)
-        if not self._interval and step > 0:
-            self._interval = min(usual, step) if usual else step
-        if usual and step > usual * self._tolerance:
-            return f"{step} ticks lie between two packets that should be {usual} apart"
-        if step < -usual * self._tolerance:
-            return f"time goes back by {-step} ticks"
-        return ""

@@ -1,0 +1,1 @@
+"""Knows which pictures have all that they refer to."""
