@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from vedette_server.settings import LogSettings
 
 _OURS = ("vedette_server", "vedette_engines")
-# grpc.aio writes an ERROR for every call that ends with an exception of ours; the services log these.
-_QUIET = {"grpc._cython.cygrpc": logging.CRITICAL}
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
@@ -41,8 +39,6 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     root.setLevel(max(level, logging.WARNING))
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
-    for name, floor in _QUIET.items():
-        logging.getLogger(name).setLevel(floor)
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[

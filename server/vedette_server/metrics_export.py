@@ -42,6 +42,7 @@ class Source(Protocol):
 
     def snapshot(self) -> Snapshot:
         """List what there is now."""
+        ...
 
 
 class Exporter(Collector):

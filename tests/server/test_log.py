@@ -15,7 +15,7 @@ from vedette_server.settings import LogSettings
 @pytest.fixture(autouse=True)
 def logging_as_before():
     root = logging.getLogger()
-    names = ("vedette_server", "vedette_engines", "grpc._cython.cygrpc")
+    names = ("vedette_server", "vedette_engines")
     before = root.handlers[:], root.level, {name: logging.getLogger(name).level for name in names}
     yield
     logging.captureWarnings(capture=False)

@@ -84,3 +84,33 @@ async def test_a_refusal_of_any_length_and_script_reaches_the_client():
     assert seen.details().startswith("üüü")
     assert seen.details().endswith("...")
     assert info.reason == "TOO_LONG"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (errors.NotFoundError("UNKNOWN_ENGINE", "engine is 'x'"), grpc.StatusCode.NOT_FOUND, "UNKNOWN_ENGINE"),
+        (KeyError("secret of the house"), grpc.StatusCode.INTERNAL, "INTERNAL"),
+    ],
+)
+async def test_whatever_leaves_an_ending_block_ends_the_call_with_its_status(error, code, reason, caplog):
+    async def answer(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        async with status.ending(context):
+            if request == b"end":
+                await status.end(context, error)
+            if request == b"raise":
+                raise error
+        return b"fine"
+
+    async with echo_server(answer) as address, grpc.aio.insecure_channel(address) as channel:
+        call = channel.unary_unary(METHOD)
+        assert await call(b"") == b"fine"
+        for request in (b"raise", b"end"):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call(request)
+            assert caught.value.code() is code
+            assert "secret" not in caught.value.details()
+            rich = rpc_status.from_call(caught.value)
+            info = error_details_pb2.ErrorInfo()
+            assert rich.details[0].Unpack(info)
+            assert info.reason == reason

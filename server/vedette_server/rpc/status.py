@@ -7,6 +7,7 @@ when a call ends with anything but OK.
 from __future__ import annotations
 
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -16,7 +17,7 @@ from grpc_status import rpc_status
 from vedette_server import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
 DOMAIN = "vedette.v1"
 
@@ -73,6 +74,20 @@ async def end(context: grpc.aio.ServicerContext[Any, Any], error: BaseException)
         _log.error("call failed", exc_info=error)
     await context.abort_with_status(rich_status(error))
     raise AssertionError("abort_with_status returned")
+
+
+@asynccontextmanager
+async def ending(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+    """End the call with the status of whatever error leaves the block.
+
+    Left to itself, grpc.aio would tell the client type and text of an error that nobody foresaw.
+    """
+    try:
+        yield
+    except grpc.aio.AbortError:
+        raise
+    except Exception as error:  # noqa: BLE001 - `end` logs what was not foreseen
+        await end(context, error)
 
 
 def _facts(error: BaseException) -> tuple[str, str, Mapping[str, str]]:
