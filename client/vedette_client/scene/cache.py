@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vedette_client.scene.blobs import Blobs
 from vedette_client.scene.encode import Encoded, VideoEncoder, encode_picture, is_intra
+from vedette_client.scene.walkers import Walkers
 
 if TYPE_CHECKING:
     from vedette_client.scene.base import Scene
@@ -43,6 +44,7 @@ class Clip:
         self._still_bytes = 0
         self._encoder = None if self._intra else VideoEncoder(spec)
         self._packets: list[Encoded] = []
+        self._truths: dict[int, FrameTruth] = {}
         self._drawn = 0
 
     def packet(self, index: int) -> Encoded:
@@ -51,8 +53,11 @@ class Clip:
             return self._still(index) if self._intra else self._video(index)
 
     def truth(self, pts: int) -> FrameTruth:
-        """Tell what is to be seen in the frame with that presentation time."""
-        return self._scene.truth(pts)
+        """Tell what is to be seen in the frame of that presentation time, 0 up to `spec.period_frames`."""
+        with self._lock:
+            if pts not in self._truths:
+                self._truths[pts] = self._scene.truth(pts)
+            return self._truths[pts]
 
     def _still(self, index: int) -> Encoded:
         if index in self._stills:
@@ -86,4 +91,4 @@ def shared_clip(spec: SceneSpec) -> Clip:
 
 def build_scene(spec: SceneSpec) -> Scene:
     """Build the scene that the specification names."""
-    return Blobs(spec)
+    return Blobs(spec) if spec.kind == "blobs" else Walkers(spec)

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from vedette_client.errors import SourceError
 
-KINDS = ("blobs",)
+KINDS = ("walkers", "blobs")
 CODECS = ("h264", "hevc", "mpeg4", "vp9", "jpeg", "png", "raw")
 PIXEL_FORMATS = ("bgr24", "rgb24", "gray8", "nv12", "i420")
 
