@@ -8,20 +8,25 @@ a pixel or two. A square is told by its saturation (highest channel minus the mi
 alike to both sides, and its edges are placed by how much of it is there, so they are right to a fraction of a pixel.
 
 How: a square covers at least one point of a grid of 4 px. Of its grid points the one without a lit run to the point
-on its left nor to the one above stands for it (ragged edges may bring a second; NMS makes them one). From there, the lit run of its row gives x1 and x2, of its column y1
-and y2: its mass over its peak is the length, its first moment the middle.
+on its left nor to the one above stands for it (ragged edges may bring a second; NMS makes them one). From there, the
+lit run of its row gives x1 and x2, of its column y1 and y2: its mass over its peak is the length, its first moment
+the middle.
 
 Run `python -m vedette_engines.making.blobs OUT` to publish it below OUT.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from onnx import ModelProto
 
 from vedette_engines.making.graph import Graph
 from vedette_engines.making.publish import publish
 from vedette_engines.manifest import Defaults, DetectorOutput, EngineFile, InputSpec, Manifest, Task
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 WIDTH, HEIGHT = 160, 96
 CANDIDATES = 32
