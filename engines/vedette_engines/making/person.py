@@ -3,14 +3,15 @@
 HOG and a linear SVM (N. Dalal and B. Triggs, Histograms of Oriented Gradients for Human Detection, CVPR 2005), with the
 coefficients of OpenCV's `HOGDescriptor_getDefaultPeopleDetector`. Every window's SVM score is that of
 `HOGDescriptor.detect(picture, winStride=(8, 8), padding=(16, 16))` to a few thousandths, on the picture of its scale:
-the frame itself, or the frame resized (bilinear, rounded to 8 bits). The tensors `svm_0`, `svm_1`, ... are these scores,
-`[N, rows * columns]` for each scale. The padding lets persons at the border be found.
+the frame itself, or the frame resized (bilinear, rounded to 8 bits). The tensors `svm_0`, `svm_1`, ... are these
+scores, `[N, rows * columns]` for each scale. The padding lets persons at the border be found.
 
 score = 1 / (1 + exp(-2 * (svm - 0.5))): a strictly rising map of the SVM's score, 0.5 where the SVM gives 0.5;
 svm = 0.5 + 0.5 * log(score / (1 - score)) gives it back.
 
-It finds upright persons, seen from the level of the street, whole, of 3/8 of the input's height and more. (A first scale
-of 640 x 360, for smaller ones, doubled the cost, and on the clips at hand brought false alarms and no further person.)
+It finds upright persons, whole, seen from the level of the street, of 3/8 of the input's height and more. (A first
+scale of 640 x 360, for smaller ones, nearly doubled the cost, and on the clips at hand brought more false alarms and
+no further person.)
 
 Where the time goes, and how it is kept short: nine maps of orientation votes are the bulk. A vote is shared linearly
 between two bins, so it is piecewise linear in the angle, and scales with the magnitude m: with A = m * angle all nine
@@ -24,7 +25,7 @@ Run `python -m vedette_engines.making.person OUT` to publish it below OUT.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class Scale:
         left, top, right, bottom = _MARGINS
         box = [x + left * WINDOW_WIDTH, y + top * WINDOW_HEIGHT, x + right * WINDOW_WIDTH, y + bottom * WINDOW_HEIGHT]
         to_input = np.tile([WIDTH / self.width, HEIGHT / self.height], 2)
-        boxes = np.stack(box, -1).reshape(-1, 4) * to_input
+        boxes: NDArray[np.float64] = np.stack(box, -1).reshape(-1, 4) * to_input
         return np.clip(boxes, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT]).astype(np.float32)
 
 
@@ -131,7 +132,10 @@ def _resized(g: Graph, picture: str, scale: Scale) -> str:
 
 
 def _votes(g: Graph, picture: str, scale: Scale) -> str:
-    """Take the strongest channel's gradient, and give what the nine bins are sums of: `[N, 10, h * w]`, with the padding."""
+    """Take the strongest channel's gradient, and give what the nine bins are sums of.
+
+    `[N, 10, height * width]` of the padded picture.
+    """
     height, width = scale.padded
     edge = PADDING + 1
     gamma = g.op("Pad", g.op("Sqrt", picture), g.ints(0, 0, edge, edge, 0, 0, edge, edge), mode="reflect")
@@ -177,7 +181,7 @@ def _hinges() -> NDArray[np.float32]:
 
 
 def _bins_of_hinges() -> NDArray[np.float64]:
-    """The nine bins as sums of the hinges: `[9, 10]`.
+    """Express the nine bins as sums of the hinges: `[9, 10]`.
 
     Bin b has its centre at (b + 0.5) * pi / 9; half a turn is nine bins, so bin 4 stands at both ends, -4.5 and 4.5.
     """
@@ -194,14 +198,14 @@ def _bins_of_hinges() -> NDArray[np.float64]:
 
 
 def _cell_weights() -> NDArray[np.float64]:
-    """A pixel row's weight in a block's two cells: `[2 halves, 2 cells, 8 rows]`.
+    """Weigh a block's pixel rows for its two cells: `[2 halves, 2 cells, 8 rows]`.
 
     Bilinear between the cells' centres, times a Gaussian around the block's.
     """
     row = np.arange(BLOCK)
     place = (row + 0.5) / CELL - 0.5
     shares = np.stack([np.clip(1 - np.abs(place - cell), 0, 1) for cell in (0, 1)])
-    weights = shares * np.exp(-((row - BLOCK / 2) ** 2) / (2 * (BLOCK / 4) ** 2))
+    weights: NDArray[np.float64] = shares * np.exp(-((row - BLOCK / 2) ** 2) / (2 * (BLOCK / 4) ** 2))
     return weights.reshape(2, 2, CELL).transpose(1, 0, 2)
 
 
@@ -263,7 +267,8 @@ def coefficients_of_opencv() -> NDArray[np.float32]:
     """Read OpenCV's coefficients: `float32 [3781]`."""
     import cv2  # noqa: PLC0415  (only to make the engine, not to run it)
 
-    coefficients: NDArray[np.float32] = np.asarray(cv2.HOGDescriptor_getDefaultPeopleDetector(), np.float32).ravel()
+    detector: Any = getattr(cv2, "HOGDescriptor_getDefaultPeopleDetector")  # noqa: B009  (not in OpenCV's type stubs)
+    coefficients: NDArray[np.float32] = np.asarray(detector(), np.float32).ravel()
     return coefficients
 
 

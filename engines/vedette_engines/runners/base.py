@@ -81,6 +81,7 @@ class Lane(Protocol):
         Raises:
             RunError: The runtime failed on this batch, or the frames do not fit. The lane can be used again.
         """
+        ...
 
     def close(self) -> None:
         """Let go of the lane's buffers; may be called twice."""
@@ -92,10 +93,12 @@ class LoadedEngine(Protocol):
     @property
     def bundle(self) -> Bundle:
         """What was loaded."""
+        ...
 
     @property
     def backend(self) -> str:
         """What really runs it, for instance `onnxruntime:CPUExecutionProvider`."""
+        ...
 
     @property
     def max_batch(self) -> int | None:
@@ -107,6 +110,7 @@ class LoadedEngine(Protocol):
         Raises:
             LoadError: The engine is closed, or the device has no room for another lane.
         """
+        ...
 
     def close(self) -> None:
         """Let go of the engine after its lanes were closed; may be called twice."""
