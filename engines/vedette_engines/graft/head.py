@@ -108,24 +108,30 @@ class Head(Protocol):
     @property
     def name(self) -> str:
         """As `--head` takes it."""
+        ...
 
     @property
     def task(self) -> Task:
         """What an engine with this head does."""
+        ...
 
     @property
     def preset(self) -> Preprocessing:
         """The family's usual preprocessing."""
+        ...
 
     @property
     def extras(self) -> tuple[str, ...]:
         """Names of the columns after score and class."""
+        ...
 
     def fits(self, signature: Signature) -> Fit:
         """Judge a model by the names and shapes of its outputs."""
+        ...
 
     def settle(self, options: HeadOptions, raw: Sequence[NDArray[Any]], signature: Signature) -> HeadOptions:
         """Fill in what was not said, from raw outputs (batch N) of the model on sample frames."""
+        ...
 
     def build(self, graph: GraphBuilder, outputs: Sequence[str], context: HeadContext) -> str:
         """Add the decoding to the graph, in float32, and return the name of the result.
@@ -138,6 +144,8 @@ class Head(Protocol):
         Returns:
             A tensor `float32 [N, K, 6 + E]` for a detector, `float32 [N, C]` for a classifier.
         """
+        ...
 
     def read(self, raw: Sequence[NDArray[Any]], context: HeadContext) -> Reading:
         """Read the raw outputs in NumPy: the same arithmetic, written as the definition reads."""
+        ...

@@ -6,7 +6,7 @@ Every rewriting is compared with the original's raw outputs before the next one 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vedette_engines.errors import ImportInputError, ImportRefusedError
 from vedette_engines.graft.batch import has_dynamic_batch, open_batch
@@ -72,7 +72,7 @@ def _simplify(prepared: Prepared, probe: Probe, say: Callable[[str], None]) -> P
     except ImportError as error:
         raise ImportInputError("--simplify needs onnxslim: pip install 'vedette[cpu]'") from error
     before = len(prepared.model.graph.node)
-    slimmed = onnxslim.slim(prepared.model)
+    slimmed = cast("ModelProto", onnxslim.slim(prepared.model))
     reason = _disagreement(slimmed, probe, 1 if prepared.fixed_batch else TRIED_BATCH)
     if reason:
         say(f"not simplified: {reason}")

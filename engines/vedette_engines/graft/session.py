@@ -59,10 +59,11 @@ class Session:
             ImportRefusedError: The model fails on this input.
         """
         try:
-            return list(self._session.run(None, dict(feed)))
+            outputs = self._session.run(None, dict(feed))
         except Exception as error:  # as above
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feed.items())
             raise ImportRefusedError(f"{self.what}: running it on {shapes} fails: {_first_line(error)}") from error
+        return [np.asarray(output) for output in outputs]
 
 
 def measure_signature(session: Session, input_size: tuple[int, int] | None) -> Signature:

@@ -93,5 +93,5 @@ class YoloxHead:
         centre = (values[..., 0:2] + cells[:, :2]) * stride
         size = np.exp(values[..., 2:4]) * stride
         scores = values[..., 4:] if context.options.activated else steps.sigmoid(values[..., 4:])
-        boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=-1)
+        boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=-1, dtype=np.float32)
         return Reading(scores[..., :1] * scores[..., 1:], boxes)
