@@ -1,0 +1,1 @@
+"""Benchmarks that print ratios: against the bare stages, or a bare echo, measured in the same run."""

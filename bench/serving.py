@@ -1,0 +1,58 @@
+"""A server to measure: in a process of its own, with its CPU time and memory read from outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+
+class Server:
+    """`vedette serve` on a free port.
+
+    Args:
+        arguments: Further flags.
+
+    Attributes:
+        address: Where it listens.
+        start_s: Seconds from its start until it served.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        began = time.monotonic()
+        command = [sys.executable, "-m", "vedette_server", "--port", "0", "--metrics-port", "off", *arguments]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if "serving on" not in line:
+            raise SystemExit(f"the server did not start: {line}")
+        self.start_s = time.monotonic() - began
+        self.address = line.strip().rpartition(" ")[2]
+        self._watched = psutil.Process(self._process.pid)
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds used so far."""
+        times = self._watched.cpu_times()
+        return float(times.user + times.system)
+
+    @property
+    def rss_mib(self) -> float:
+        """Resident memory in MiB."""
+        return float(self._watched.memory_info().rss) / 2**20
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(30)
