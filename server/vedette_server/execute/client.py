@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from vedette_engines.manifest import Defaults
     from vedette_server.data.verdict import EngineLabel
     from vedette_server.picture.letterbox import Letterbox
     from vedette_server.picture.slots import Slot
@@ -63,6 +64,10 @@ class InferenceClient(Protocol):
     @property
     def fit(self) -> Letterbox:
         """Size and placement of the engine's input."""
+
+    @property
+    def defaults(self) -> Defaults:
+        """What holds for a channel that says nothing of scores and overlap."""
 
     def acquire(self) -> Slot | None:
         """Take a free slot, or None when all are in use. Never blocks."""

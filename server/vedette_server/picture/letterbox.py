@@ -13,14 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Placement = Literal["top-left", "centre"]
 
 SQUARE = Fraction(1)
 TURNS = (0, 90, 180, 270)
@@ -33,13 +31,13 @@ class Letterbox:
     Attributes:
         width: Width of the input in pixels.
         height: Height of the input in pixels.
-        placement: Whether the picture stands in the top left corner or in the middle.
+        placement: `top-left` or `centre`: where the picture stands.
         pad: Grey value of what the picture does not cover, 0..255.
     """
 
     width: int
     height: int
-    placement: Placement = "top-left"
+    placement: str = "top-left"
     pad: int = 114
 
     def __post_init__(self) -> None:
