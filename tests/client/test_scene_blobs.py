@@ -44,7 +44,7 @@ def squares(picture):
 def assert_same(found, truth, iou=0.7):
     assert len(found) == len(truth.objects)
     for wanted in truth.objects:
-        assert any(one.label == wanted.label and overlap(one, wanted) > iou for one in found), (wanted, found)
+        assert any(one.label == wanted.label and overlap(one.box, wanted.box) > iou for one in found), (wanted, found)
 
 
 @settings(max_examples=25, deadline=None)

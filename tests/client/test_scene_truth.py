@@ -13,10 +13,7 @@ from vedette_client.scene.truth import FrameTruth, TruthObject, match, overlap
 class Detection:
     label: str
     score: float
-    x1: float
-    y1: float
-    x2: float
-    y2: float
+    box: tuple[float, float, float, float]
 
 
 def truth(*boxes, label="red", visible=1.0):
@@ -24,7 +21,7 @@ def truth(*boxes, label="red", visible=1.0):
 
 
 def red(score, *box):
-    return Detection("red", score, *box)
+    return Detection("red", score, box)
 
 
 def test_each_object_is_found_at_most_once():
@@ -40,7 +37,7 @@ def test_the_better_score_chooses_first():
 
 def test_another_label_or_too_little_overlap_is_a_false_positive_and_a_miss():
     there = truth((0, 0, 0.4, 0.4))
-    assert match(there, [Detection("blue", 0.9, 0, 0, 0.4, 0.4)]).false_positives == 1
+    assert match(there, [Detection("blue", 0.9, (0, 0, 0.4, 0.4))]).false_positives == 1
     shifted = match(there, [red(0.9, 0.2, 0, 0.6, 0.4)])
     assert (shifted.hits, shifted.misses, shifted.false_positives) == (0, 1, 1)
     assert match(there, [red(0.9, 0.2, 0, 0.6, 0.4)], iou=0.3).hits == 1
@@ -54,7 +51,7 @@ def test_hardly_visible_objects_count_neither_way():
 
 
 def test_boxes_that_only_touch_do_not_overlap():
-    assert overlap(red(1, 0, 0, 0.5, 0.5), red(1, 0.5, 0, 1, 0.5)) == 0
+    assert overlap((0, 0, 0.5, 0.5), (0.5, 0, 1, 0.5)) == 0
 
 
 boxes = st.tuples(st.floats(0, 0.8), st.floats(0, 0.8), st.floats(0.05, 0.2), st.floats(0.05, 0.2)).map(

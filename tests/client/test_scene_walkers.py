@@ -20,11 +20,8 @@ def scene(query=""):
 
 
 @dataclass
-class Box:
-    x1: float
-    y1: float
-    x2: float
-    y2: float
+class Found:
+    box: tuple[float, float, float, float]
     score: float
     label: str = "person"
 
@@ -45,7 +42,7 @@ def people(picture):
             boxes.append([(x + 10.2) * scale, (y + 11.5) * scale, 43.5 * scale, 107.5 * scale, float(score)])
     kept = cv2.dnn.NMSBoxes([box[:4] for box in boxes], [box[4] for box in boxes], 0.0, 0.4)
     chosen = [boxes[index] for index in np.ravel(kept).astype(int)]
-    return [Box(x / width, y / height, (x + w) / width, (y + h) / height, s) for x, y, w, h, s in chosen]
+    return [Found((x / width, y / height, (x + w) / width, (y + h) / height), s) for x, y, w, h, s in chosen]
 
 
 def test_a_detector_of_real_people_finds_them_in_the_encoded_pictures():

@@ -74,7 +74,8 @@ def _pavement(draw: ImageDraw.ImageDraw, width: int, height: int) -> None:
 def _light(width: int, height: int) -> NDArray[np.float32]:
     """Brighter in the middle, as through a lens."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    return (1.05 - 0.12 * (x**2 + y**2)).astype(np.float32)[:, :, None]
+    light: NDArray[np.float32] = (1.05 - 0.12 * (x**2 + y**2)).astype(np.float32)[:, :, None]
+    return light
 
 
 def _grain(width: int, height: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+Corners = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class TruthObject:
     """One object in one picture.
@@ -31,6 +34,11 @@ class TruthObject:
     id: int
     visible: float = 1.0
 
+    @property
+    def box(self) -> Corners:
+        """Left, top, right, bottom."""
+        return self.x1, self.y1, self.x2, self.y2
+
 
 @dataclass(frozen=True, slots=True)
 class FrameTruth:
@@ -40,7 +48,7 @@ class FrameTruth:
 
 
 class Found(Protocol):
-    """A detection, as far as matching needs it; corners normalised like the truth's."""
+    """A detection, as far as matching needs it: the client's `Detection` is one."""
 
     @property
     def label(self) -> str:
@@ -51,20 +59,8 @@ class Found(Protocol):
         """Confidence, 0..1."""
 
     @property
-    def x1(self) -> float:
-        """Left edge."""
-
-    @property
-    def y1(self) -> float:
-        """Top edge."""
-
-    @property
-    def x2(self) -> float:
-        """Right edge."""
-
-    @property
-    def y2(self) -> float:
-        """Bottom edge."""
+    def box(self) -> Corners:
+        """Left, top, right, bottom, normalised like the truth's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +97,9 @@ def match(truth: FrameTruth, detections: Sequence[Found], *, iou: float = 0.5, m
     overlaps: list[float] = []
     false_positives = 0
     for found in sorted(detections, key=lambda one: -one.score):
-        candidates = [(overlap(truth.objects[i], found), i) for i in free if truth.objects[i].label == found.label]
+        candidates = [
+            (overlap(truth.objects[i].box, found.box), i) for i in free if truth.objects[i].label == found.label
+        ]
         best, index = max(candidates, default=(0.0, -1))
         if best < iou:
             false_positives += 1
@@ -114,11 +112,11 @@ def match(truth: FrameTruth, detections: Sequence[Found], *, iou: float = 0.5, m
     return Match(len(overlaps), misses, false_positives, mean_iou)
 
 
-def overlap(a: TruthObject | Found, b: TruthObject | Found) -> float:
+def overlap(a: Corners, b: Corners) -> float:
     """Intersection over union of two boxes; 0 when they do not touch."""
-    width = min(a.x2, b.x2) - max(a.x1, b.x1)
-    height = min(a.y2, b.y2) - max(a.y1, b.y1)
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
         return 0.0
     both = width * height
-    return both / ((a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) - both)
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
