@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette_server.data.outcome import SkipReason
@@ -117,6 +117,7 @@ def test_a_session_that_starts_in_mid_count_has_settled_what_is_before_it() -> N
     assert Account(first_sequence=10).settled_through == 9
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(st.none(), st.tuples(st.integers(0, 30), st.sampled_from([None, *SkipReason]))),

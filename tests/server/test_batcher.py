@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette_server.batch.batcher import Batcher
@@ -66,6 +66,7 @@ def test_numbers_out_of_range_are_refused(max_batch: int, max_wait_s: float) -> 
         Batcher(max_batch, max_wait_s)
 
 
+@settings(deadline=None)
 @given(
     steps=st.lists(st.tuples(st.booleans(), st.floats(0, 0.2)), max_size=100),
     max_batch=st.integers(1, 5),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette_server.session.credits import CreditExceededError, Credits, CreditWindow
@@ -104,6 +104,7 @@ def test_a_window_that_lets_nothing_pass_is_refused(packets: int, size: int) -> 
         CreditWindow(packets, size)
 
 
+@settings(deadline=None)
 @given(
     packets=st.integers(1, 9),
     window_bytes=st.integers(1, 3000),

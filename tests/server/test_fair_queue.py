@@ -148,6 +148,7 @@ def meddle(queue: FairQueue[int], operation: str, key: int, flags: dict[int, boo
     return items
 
 
+@settings(deadline=None)
 @given(OPERATIONS, st.lists(st.booleans(), min_size=4, max_size=4))
 def test_every_item_leaves_once_whatever_happens(operations: list[tuple[str, int]], newest_wins: list[bool]) -> None:
     queue: FairQueue[int] = FairQueue()
@@ -174,7 +175,7 @@ def test_every_item_leaves_once_whatever_happens(operations: list[tuple[str, int
     assert all(items == sorted(items) for items in order.values())
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     weights=st.lists(st.integers(1, 100), min_size=2, max_size=6),
     others=st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=400),
@@ -202,6 +203,7 @@ def test_backlogged_channels_share_by_weight_within_one_turn_each_over_any_inter
         assert max(history) - min(history) <= bound + Fraction(1, 10**6)
 
 
+@settings(deadline=None)
 @given(others=st.integers(1, 30), warm_up=st.integers(0, 100))
 def test_an_item_that_comes_to_an_idle_channel_waits_for_one_pick_of_each_other_at_most(
     others: int, warm_up: int

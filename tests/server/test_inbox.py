@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette_server.data.config import DeliveryPolicy
@@ -72,6 +72,14 @@ def test_dropping_goes_on_until_the_wait_is_half_the_threshold() -> None:
     assert sequences(inbox.take(0.5)) == ([], 0)
     assert sequences(inbox.take(0.5)) == ([1], 2), "0.25 s is below the threshold, but above half of it"
     assert sequences(inbox.take(0.5)) == ([], 3)
+    assert inbox.level is ShedLevel.NOTHING
+
+
+def test_what_came_lately_is_not_dropped_for_what_waited_long() -> None:
+    inbox = inbox_of("B")
+    for sequence, kind in enumerate("BP", start=1):
+        inbox.put(packet(sequence, kind), 0.45)
+    assert sequences(inbox.take(0.5)) == ([0], 1)
     assert inbox.level is ShedLevel.NOTHING
 
 
@@ -262,6 +270,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_whatever_comes_each_packet_leaves_once_in_order_within_bounds_and_nothing_broken_is_decoded(
     steps: list[tuple[str, int]],
@@ -296,6 +305,7 @@ def test_whatever_comes_each_packet_leaves_once_in_order_within_bounds_and_nothi
     assert decodes_cleanly([(kinds[sequence], decoded) for sequence, decoded in left])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.floats(0.05, 2.0), st.floats(0.1, 3.0))
 def test_an_overloaded_live_channel_stays_fresh_and_is_not_starved(
     gop: int, gop_s: float, decode_every_s: float

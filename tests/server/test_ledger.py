@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette_server.session.ledger import VerdictLedger
@@ -106,6 +106,7 @@ def test_numbers_out_of_range_are_refused(capacity: int, start_index: int) -> No
         VerdictLedger(capacity, start_index)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["append", "send", "lose", "acknowledge"]), st.integers(0, 40)), max_size=150)
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedette_server.session.timeline import PlaceError, Timeline
@@ -44,6 +44,7 @@ def test_a_place_that_was_never_opened_cannot_be_settled(place: int) -> None:
         timeline.settle(place, "a")
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), max_size=80))
 def test_whatever_the_order_of_settling_nothing_is_lost_or_overtakes(choices: list[int]) -> None:
     timeline: Timeline[int] = Timeline()
