@@ -240,7 +240,7 @@ def test_draining_gives_back_everything_in_order() -> None:
     assert inbox.oldest_wait(9.0) == 0.0
 
 
-@pytest.mark.parametrize("numbers", [(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 0, 1), (1, 1, 2, 1)])
+@pytest.mark.parametrize("numbers", [(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, -1, 1), (1, 1, 2, 1)])
 def test_limits_out_of_range_are_refused(numbers: tuple[int, int, float, float]) -> None:
     with pytest.raises(ValueError, match=r"room for a packet|must hold"):
         InboxLimits(*numbers)

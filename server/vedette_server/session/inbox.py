@@ -75,10 +75,10 @@ class InboxLimits:
             raise ValueError(
                 f"an inbox needs room for a packet, not {self.max_packets} packets, {self.max_bytes} bytes"
             )
-        if not 0 < self.drop_disposable_after_s <= self.jump_after_s:
+        if not 0 <= self.drop_disposable_after_s <= self.jump_after_s:
             raise ValueError(
-                f"0 < drop_disposable_after_s <= jump_after_s must hold,"
-                f" not 0 < {self.drop_disposable_after_s} <= {self.jump_after_s}"
+                f"0 <= drop_disposable_after_s <= jump_after_s must hold,"
+                f" not 0 <= {self.drop_disposable_after_s} <= {self.jump_after_s}"
             )
 
 
