@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from vedette_engines.graft.signature import Output, Signature
 from vedette_engines.parity import Comparison, ParityReport, Tolerance
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from vedette_engines.graft.head import Head
@@ -221,3 +224,37 @@ def test_scores_outside_zero_to_one_cannot_be_called_activated() -> None:
     raw = raw_yolox(1, 2, logits=True)
     with pytest.raises(ImportInputError, match=r"--activated was given, but .* go from -"):
         YoloxHead().settle(HeadOptions(activated=True), [raw], border(("output", (1, 84, 7))))
+
+
+PLUGIN = """
+from vedette_engines.graft.heads.yolov8 import YoloV8Head
+
+class Mine(YoloV8Head):
+    name = {name!r}
+
+head = Mine()
+"""
+
+
+def install_plugin(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Put a distribution with one head on the path, as pip would."""
+    (folder / "my_heads.py").write_text(PLUGIN.format(name=name))
+    info = folder / "my_heads-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-heads\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[vedette.heads]\nmine = my_heads:head\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "my_heads", raising=False)
+
+
+def test_a_head_of_an_installed_plug_in_joins_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_plugin(tmp_path, monkeypatch, "mine")
+    heads = known_heads()
+    assert [*heads] == [*HEADS, "mine"]
+    assert choose_head("mine", border(("output0", (1, 7, 64))), heads).name == "mine"
+
+
+def test_a_plug_in_cannot_take_the_name_of_another_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_plugin(tmp_path, monkeypatch, "yolox")
+    with pytest.raises(ImportInputError, match="the head 'yolox' of my_heads:head has a name that is taken"):
+        known_heads()

@@ -36,6 +36,7 @@ class Session:
         self.what = what
         options = ort.SessionOptions()
         options.log_severity_level = 4  # what matters comes as an exception
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # many short runs beside other work
         source = model if isinstance(model, bytes) else str(model)
         try:
             self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
