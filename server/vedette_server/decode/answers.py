@@ -25,6 +25,8 @@ class Pending:
     Attributes:
         packet: The packet; None once it is answered, so that a held picture does not hold its bytes.
         index: Its place in decoding order.
+        place: Its place in presentation order: its PTS; without one, that of the packet before it.
+        other_field: The packet with the first field of the frame of which this is the second.
         answer: The answer without a picture, once it is known.
         shown_before: How many pictures had come out when it was fed.
         decode_s: Seconds spent decoding it.
@@ -32,7 +34,9 @@ class Pending:
 
     packet: Packet | None
     index: int
+    place: int
     shown_before: int
+    other_field: Pending | None = None
     answer: Decoded | None = None
     decode_s: float = 0.0
 
@@ -51,15 +55,27 @@ class AnswerQueue:
         self._pending: list[Pending] = []
         self._added = 0
         self._shown = 0
+        self._place = 0
+        self._timed = False
         self._newest_dts: int | None = None
 
     def add(self, packet: Packet) -> Pending:
         """Take in the next packet in decoding order."""
-        pending = Pending(packet, self._added, self._shown)
+        if packet.pts is not None:
+            self._place, self._timed = packet.pts, True
+        elif not self._timed:
+            self._place = self._added
+        pending = Pending(packet, self._added, self._place, self._shown)
         self._added += 1
-        self._newest_dts = packet.dts
+        if packet.dts is not None:
+            self._newest_dts = packet.dts
         self._pending.append(pending)
         return pending
+
+    def pair(self, second: Pending) -> None:
+        """Take a packet for the second field of the frame that the packet before it began."""
+        first = next((p for p in self._pending if p.index == second.index - 1), None)
+        second.other_field = first
 
     def resolve(self, pending: Pending, reason: SkipReason, detail: str) -> None:
         """Answer a packet without a picture; the first answer stands."""
@@ -75,6 +91,9 @@ class AnswerQueue:
             picture.close()
             return []
         self._shown += 1
+        for other in self._pending:
+            if other.other_field is pending or other is pending.other_field:
+                self.resolve(other, SkipReason.NO_FRAME, "the other field of a frame that another packet shows")
         earlier = [p for p in self._pending if p.answer is not None and _is_before(p, pending)]
         answers = self._give(earlier)
         answers.append(Decoded(pending.packet, picture, pending.packet.pts, decode_s=pending.decode_s))
@@ -112,8 +131,7 @@ class AnswerQueue:
     def _give(self, chosen: list[Pending]) -> list[Decoded]:
         if not chosen:
             return []
-        if all(p.packet is not None and p.packet.pts is not None for p in chosen):
-            chosen.sort(key=_pts)
+        chosen.sort(key=_place)
         answers: list[Decoded] = []
         for pending in chosen:
             if pending.answer is not None:
@@ -140,10 +158,8 @@ class AnswerQueue:
 
 def _is_before(one: Pending, other: Pending) -> bool:
     """Whether a packet's picture is shown before another's."""
-    if one.packet is None or other.packet is None or one.packet.pts is None or other.packet.pts is None:
-        return one.index < other.index
-    return one.packet.pts < other.packet.pts
+    return _place(one) < _place(other)
 
 
-def _pts(pending: Pending) -> int:
-    return 0 if pending.packet is None or pending.packet.pts is None else pending.packet.pts
+def _place(pending: Pending) -> tuple[int, int]:
+    return pending.place, pending.index

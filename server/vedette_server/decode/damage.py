@@ -25,6 +25,7 @@ _HARMLESS = (
     "additional information",
     "invalid nal unit size",  # padding; a unit that is cut off is seen by the header reader
 )
+_MISSING = ("missing reference", "reference picture missing", "frame num gap", "co located", "could not find ref")
 
 
 def damage_in(messages: Iterable[tuple[int, str, str]]) -> str:
@@ -44,3 +45,8 @@ def damage_in(messages: Iterable[tuple[int, str, str]]) -> str:
         if lower.startswith("concealing"):
             return told
     return ""
+
+
+def tells_only_of_references(damage: str) -> bool:
+    """Whether a message complains of other pictures, and not of the bytes of this one."""
+    return damage.lower().startswith(_MISSING)

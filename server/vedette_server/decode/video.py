@@ -27,7 +27,7 @@ from vedette_server.data.format import Codec
 from vedette_server.data.outcome import SkipReason
 from vedette_server.decode.answers import AnswerQueue, Pending
 from vedette_server.decode.bitstream.inspect import open_reader
-from vedette_server.decode.damage import damage_in
+from vedette_server.decode.damage import damage_in, tells_only_of_references
 from vedette_server.decode.references.gaps import TimeGaps
 from vedette_server.decode.references.opening import open_references
 from vedette_server.errors import InvalidError, PictureTooLargeError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    from av.stream import Stream
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
@@ -110,7 +111,8 @@ class VideoPicture:
         from vedette_server.picture.convert import video_frame_into  # noqa: PLC0415
 
         fmt = self._fmt
-        video_frame_into(self.frame, slot, fit, fmt.rotation_degrees, fmt.color_space, fmt.color_range)
+        turn = fmt.rotation_degrees
+        video_frame_into(self.frame, slot, fit, turn, fmt.color_space, fmt.color_range, fmt.sample_aspect)
 
     def close(self) -> None:
         """Give the frame back to the decoder."""
@@ -140,6 +142,7 @@ class VideoDecoder:
         self._fmt = fmt
         self._limits = limits
         self._queue = AnswerQueue()
+        self._answers: list[Decoded] = []
         self._references = open_references(fmt.codec)
         self._gaps = TimeGaps(_TIME_TOLERANCE.get(fmt.codec, _OTHER_TOLERANCE), reorders=fmt.codec in _REORDERING)
         self._failures = 0
@@ -152,48 +155,45 @@ class VideoDecoder:
             PictureTooLargeError: The stream's pictures are over the limit; the channel must end. The
                 packet stays to be answered by ``flush``.
         """
-        started = time.perf_counter()
-        answers = self._renew(packet)
-        pending = self._queue.add(packet)
-        unit = self._read(packet)
-        self._check_size(unit, pending)
+        pending, unit = self._take(packet)
         restarts = self._references.restarts(unit)
         reason, detail = self._judge(unit)
         if reason is not None:
             self._queue.resolve(pending, reason, detail)
-        if restarts and self._fed:
-            answers += self._restart()
+        if restarts:
+            self._restart()
         if reason is None or (not unit.error and self._references.needs(unit)):
-            answers += self._feed(packet.data, pending, unit)
+            self._feed(packet.data, pending, unit)
         elif unit.parameters:
             self._decode(unit.parameters, None)
-        pending.decode_s += time.perf_counter() - started
-        answers += self._queue.settle(self._context.reorder_depth)
-        return answers
+        return self._settled()
 
     def drop(self, packet: Packet, reason: SkipReason) -> Sequence[Decoded]:
-        """Answer a packet that shedding keeps from the decoder, and remember what it breaks."""
-        answers = self._renew(packet)
-        pending = self._queue.add(packet)
-        unit = self._read(packet)
-        self._check_size(unit, pending)
+        """Answer a packet that shedding keeps from the decoder, and remember what it breaks.
+
+        Raises:
+            PictureTooLargeError: As ``decode``.
+        """
+        pending, unit = self._take(packet)
         if unit.parameters:
             self._decode(unit.parameters, None)
-        if unit.shows_picture is not False or unit.error:
+        if _has_pictures(unit) or unit.error:
             self._judge(unit)
             self._references.lose(unit, "a picture that others refer to was shed")
         self._queue.resolve(pending, reason, "shed")
-        return answers + self._queue.settle(self._context.reorder_depth)
+        return self._settled()
 
     def flush(self) -> Sequence[Decoded]:
         """Answer all packets still held; what follows must start with a keyframe."""
-        answers = self._drain() + self._queue.finish()
+        self._drain()
         self._references.distrust("the stream was cut")
-        return answers
+        self._answers += self._queue.finish()
+        return self._say()
 
     def close(self) -> None:
-        """Let go of FFmpeg's decoder; may be called twice."""
+        """Let go of FFmpeg's decoder and of all that was not answered; may be called twice."""
         self._queue = AnswerQueue()
+        self._answers = []
         self._begin(b"")
 
     def _begin(self, extradata: bytes) -> None:
@@ -202,6 +202,18 @@ class VideoDecoder:
         self._renew_context()
 
     def _renew_context(self) -> None:
+        context = self._new_context()
+        if self._extradata:
+            context.extradata = self._extradata
+            try:
+                context.open()
+            except (av.FFmpegError, ValueError, MemoryError):
+                # Refused: the stream may still bring its parameter sets itself.
+                context = self._new_context()
+        self._context = context
+        self._fed = False
+
+    def _new_context(self) -> VideoCodecContext:
         context = cast("VideoCodecContext", av.CodecContext.create(_DECODERS[self._fmt.codec], "r"))
         context.thread_count = 1
         context.copy_opaque = True
@@ -210,71 +222,83 @@ class VideoDecoder:
         limits = self._limits
         pixels = (limits.max_width + _CODED_MARGIN_PX) * (limits.max_height + _CODED_MARGIN_PX)
         context.options = {"max_pixels": str(pixels), "err_detect": "crccheck"}
-        if self._extradata:
-            context.extradata = self._extradata
-        self._context = context
-        self._fed = False
+        return context
 
-    def _renew(self, packet: Packet) -> list[Decoded]:
-        """Start over with a packet's new decoder configuration, after what the old one still holds."""
+    def _take(self, packet: Packet) -> tuple[Pending, AccessUnit]:
+        """Take in a packet: its configuration, its headers, and what it says about those before it."""
         if packet.discontinuity:
             self._references.distrust("the client says that packets are missing")
-        if gap := self._gaps.gap_before(packet):
-            self._references.distrust(gap)
-        extradata = packet.extradata
-        if not extradata or extradata == self._extradata or len(extradata) > _MAX_EXTRADATA_BYTES:
-            return []
-        answers = self._drain()
-        self._references.distrust("the decoder's configuration changed")
-        self._begin(extradata)
-        return answers
-
-    def _read(self, packet: Packet) -> AccessUnit:
+        if packet.extradata and packet.extradata != self._extradata:
+            self._reconfigure(packet.extradata)
+        pending = self._queue.add(packet)
         unit = self._headers.read(packet.data)
         if not packet.data:
             unit.error = "the packet is empty"
-        return unit
-
-    def _check_size(self, unit: AccessUnit, pending: Pending) -> None:
+        if gap := self._gaps.gap_before(packet, keyframe=unit.keyframe):
+            self._references.distrust(gap)
+        if unit.h264 is not None and unit.h264.second:
+            self._queue.pair(pending)
         try:
             self._limits.check(unit.width, unit.height)
         except PictureTooLargeError as exc:
             self._queue.resolve(pending, SkipReason.UNDECODABLE, exc.message)
             raise
+        return pending, unit
+
+    def _reconfigure(self, extradata: bytes) -> None:
+        """Start over with a new decoder configuration, after what the old decoder still holds."""
+        if len(extradata) > _MAX_EXTRADATA_BYTES:
+            self._references.distrust(f"a decoder configuration of {len(extradata)} bytes was refused")
+            return
+        self._drain()
+        self._references.distrust("the decoder's configuration changed")
+        self._begin(extradata)
+
+    def _settled(self) -> list[Decoded]:
+        if self._references.stalled():
+            # What is held back is whole, and no packet will come that pushes it out.
+            self._drain()
+        self._answers += self._queue.settle(self._context.reorder_depth)
+        return self._say()
+
+    def _say(self) -> list[Decoded]:
+        answers, self._answers = self._answers, []
+        return answers
 
     def _judge(self, unit: AccessUnit) -> tuple[SkipReason | None, str]:
         """Say what the headers alone have against a packet."""
         if unit.error:
             self._references.lose(unit, f"a packet could not be read: {unit.error}")
             return SkipReason.UNDECODABLE, unit.error
-        if unit.shows_picture is False and not _stores_pictures(unit):
+        if not _has_pictures(unit):
             return None, ""
         lacking = self._references.judge(unit)
         return (SkipReason.LOST_REFERENCE, lacking) if lacking else (None, "")
 
-    def _feed(self, data: bytes, pending: Pending, unit: AccessUnit) -> list[Decoded]:
+    def _feed(self, data: bytes, pending: Pending, unit: AccessUnit) -> None:
         """Decode one packet, and doubt what its errors, messages and flags make doubtful."""
+        started = time.perf_counter()
         frames, trouble = self._decode(data, pending)
+        pending.decode_s = time.perf_counter() - started
         if trouble and _has_pictures(unit):
             self._spoil(pending, unit, trouble)
         elif unit.shows_picture is False:
             self._queue.resolve(pending, SkipReason.NO_FRAME, "it holds no picture to show")
-        elif trouble:
-            self._queue.resolve(pending, SkipReason.UNDECODABLE, trouble)
-        answers = self._show(frames)
-        if not frames and self._fmt.codec in {Codec.AV1, Codec.VP9}:
+        self._show(frames)
+        if not frames and self._fmt.codec not in _REORDERING:
             self._queue.resolve(pending, SkipReason.NO_FRAME, "no picture came of it")
-        return answers
 
     def _spoil(self, pending: Pending, unit: AccessUnit, trouble: str) -> None:
-        if pending.answer is None:
+        if pending.answer is None or not tells_only_of_references(trouble):
             self._failures += unit.keyframe
             self._references.lose(unit, f"a picture before it is broken: {trouble}")
         self._queue.resolve(pending, SkipReason.UNDECODABLE, trouble)
 
     def _decode(self, data: bytes, pending: Pending | None) -> tuple[list[VideoFrame], str]:
         """Call FFmpeg; return its frames, and in words what went wrong."""
-        packet = av.Packet(data)
+        # Copied: FFmpeg reads past the end, and wants zeros there, which a `bytes` object has not.
+        packet: av.Packet[Stream] = av.Packet(len(data))
+        packet.update(data)
         packet.opaque = pending
         self._fed = True
         error = ""
@@ -285,26 +309,34 @@ class VideoDecoder:
                 frames, error = [], str(exc) or type(exc).__name__
         return frames, damage_in(messages) or error
 
-    def _show(self, frames: list[VideoFrame]) -> list[Decoded]:
-        answers: list[Decoded] = []
+    def _show(self, frames: list[VideoFrame]) -> None:
         for frame in frames:
             pending = frame.opaque
             frame.opaque = None
             if not isinstance(pending, Pending):
                 continue
-            if frame.is_corrupt and pending.answer is None:
-                self._references.distrust("a picture before it is broken")
-                self._queue.resolve(pending, SkipReason.UNDECODABLE, "the decoder marked it as corrupt")
             if pending.answer is None:
-                self._limits.check(frame.width, frame.height)
-                self._failures = 0
-            answers += self._queue.show(pending, VideoPicture(frame, self._fmt))
-        return answers
+                self._doubt(frame, pending)
+            self._answers += self._queue.show(pending, VideoPicture(frame, self._fmt))
 
-    def _drain(self) -> list[Decoded]:
+    def _doubt(self, frame: VideoFrame, pending: Pending) -> None:
+        """Refuse a picture that FFmpeg itself calls broken, or that is not what its headers said."""
+        limits = self._limits
+        if frame.width > limits.max_width or frame.height > limits.max_height:
+            self._queue.resolve(
+                pending, SkipReason.UNDECODABLE, f"the picture is {frame.width}x{frame.height}, over the limit"
+            )
+        elif frame.is_corrupt:
+            self._references.distrust("a picture before it is broken")
+            self._queue.resolve(pending, SkipReason.UNDECODABLE, "the decoder marked it as corrupt")
+        else:
+            self._failures = 0
+
+    def _drain(self) -> None:
         """Take out the pictures that FFmpeg holds back, and make it forget all others."""
         if not self._fed:
-            return []
+            return
+        self._fed = False
         try:
             frames = self._context.decode(None)
         except (av.FFmpegError, ValueError, MemoryError):
@@ -313,15 +345,13 @@ class VideoDecoder:
         self._context.flush_buffers()
         # FFmpeg forgets the depth as well, and would show the first pictures out of order.
         self._context.reorder_depth = depth
-        self._fed = False
-        return self._show(frames)
+        self._show(frames)
 
-    def _restart(self) -> list[Decoded]:
-        answers = self._drain()
+    def _restart(self) -> None:
+        self._drain()
         if self._failures >= _ERRORS_BEFORE_RENEWAL:
             self._failures = 0
             self._renew_context()
-        return answers
 
 
 def _has_pictures(unit: AccessUnit) -> bool:
@@ -329,7 +359,8 @@ def _has_pictures(unit: AccessUnit) -> bool:
 
 
 def _stores_pictures(unit: AccessUnit) -> bool:
-    return bool(unit.av1 or unit.vp9)
+    """Whether later pictures may refer to what a packet holds, shown or not."""
+    return bool(unit.av1 or unit.vp9 or unit.hevc or unit.mpeg4)
 
 
 def _check_extradata(extradata: bytes) -> None:

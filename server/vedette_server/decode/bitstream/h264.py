@@ -6,7 +6,7 @@ to the picture order count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vedette_server.decode.bitstream import nal
 from vedette_server.decode.bitstream.bits import BitReader, HeaderError
@@ -44,8 +44,8 @@ class H264Slice:
         intra: All its slices are I slices.
         frame_num: Counts reference frames, modulo ``max_frame_num``.
         max_frame_num: The modulus.
-        idr_pic_id: Tells adjacent IDR pictures apart; 0 in others.
         field: 0 for a frame, 1 for a top field, 2 for a bottom field.
+        second: It is the second field of the frame whose first field came just before.
         poc_lsb: Low bits of the picture order count; None when the stream counts otherwise.
         max_poc_lsb: Their modulus.
         max_ref_frames: How many frames are kept for reference.
@@ -57,8 +57,8 @@ class H264Slice:
     intra: bool
     frame_num: int
     max_frame_num: int
-    idr_pic_id: int
     field: int
+    second: bool
     poc_lsb: int | None
     max_poc_lsb: int
     max_ref_frames: int
@@ -76,6 +76,7 @@ class H264Headers:
         self._sps: dict[int, Sps] = {}
         self._pps: dict[int, tuple[int, bool]] = {}
         self._length_size = 0
+        self._first_field: H264Slice | None = None
         if extradata[:1] == b"\1" and len(extradata) >= 7:
             self._length_size = (extradata[4] & 3) + 1
             self._read_record(extradata)
@@ -159,24 +160,38 @@ class H264Headers:
             bits.skip(2)
         frame_num = bits.u(sps.frame_num_bits)
         field = 0 if sps.frame_mbs_only or not bits.u(1) else 1 + bits.u(1)
-        idr_pic_id = bits.ue() if kind == _IDR else 0
+        if kind == _IDR:
+            bits.ue()
         intra = slice_type in _I_SLICES and all(_is_intra(data, span) for span in slices[1:])
         unit.width, unit.height = sps.width, sps.height
         unit.keyframe = unit.keyframe or (recovery == 0 and intra and sps.poc_type != 1)
-        unit.h264 = H264Slice(
+        found = H264Slice(
             idr=kind == _IDR,
             reference=not unit.disposable,
             intra=intra,
             frame_num=frame_num,
             max_frame_num=1 << sps.frame_num_bits,
-            idr_pic_id=idr_pic_id,
             field=field,
+            second=False,
             poc_lsb=bits.u(sps.poc_lsb_bits) if sps.poc_type == 0 else None,
             max_poc_lsb=1 << sps.poc_lsb_bits,
             max_ref_frames=sps.max_ref_frames,
             # Without a readable order nothing tells which pictures come before the point of recovery.
             recovery_frames=None if sps.poc_type == 1 else recovery,
         )
+        second = self._first_field is not None and _pair(self._first_field, found)
+        self._first_field = found if field and not second else None
+        unit.h264 = replace(found, second=True) if second else found
+
+
+def _pair(first: H264Slice, second: H264Slice) -> bool:
+    """Whether two fields that follow each other are one frame (3.30, 7.4.1.2.4)."""
+    return (
+        first.field + second.field == 3
+        and first.frame_num == second.frame_num
+        and (first.reference or not second.reference)
+        and not second.idr
+    )
 
 
 def _is_intra(data: bytes, span: tuple[int, int]) -> bool:

@@ -35,5 +35,8 @@ class References(Protocol):
     def distrust(self, why: str) -> None:
         """Remember that packets of unknown kind are missing before the next one."""
 
+    def stalled(self) -> bool:
+        """Whether nothing can be believed until decoding begins anew."""
+
     def needs(self, unit: AccessUnit) -> bool:
         """Whether the decoder has to see a picture that ``judge`` found lacking, for later ones' sake."""

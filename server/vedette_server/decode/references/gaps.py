@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 class TimeGaps:
     """Sees by their times that packets are missing.
 
+    Where headers count pictures, only a gap as long as a group of pictures matters: after it, the counts
+    may be what they would have been.
+
     Args:
-        tolerance: How many usual intervals may pass before something must be missing.
+        tolerance: How many usual intervals may pass before something must be missing, at most.
         reorders: PTS need not rise from packet to packet: only DTS is asked.
     """
 
@@ -21,15 +24,22 @@ class TimeGaps:
         self._reorders = reorders
         self._time: int | None = None
         self._interval = 0
+        self._group = 0
 
-    def gap_before(self, packet: Packet) -> str:
+    def gap_before(self, packet: Packet, *, keyframe: bool) -> str:
         """Say, in words, that time is missing before a packet; empty when none is or none can be told."""
+        if keyframe:
+            if self._group:
+                self._tolerance = min(self._tolerance, self._group + 0.5)
+            self._group = 1
+        elif self._group:
+            self._group += 1
         time = packet.dts if packet.dts is not None or self._reorders else packet.pts
         before, self._time = self._time, time
+        usual, self._interval = self._interval, max(packet.duration or 0, 0)
         if time is None or before is None:
             return ""
         step = time - before
-        usual, self._interval = self._interval, max(packet.duration or 0, 0)
         if not self._interval and step > 0:
             self._interval = min(usual, step) if usual else step
         if usual and step > usual * self._tolerance:

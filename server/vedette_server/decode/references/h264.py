@@ -25,22 +25,19 @@ class H264References:
     def __init__(self) -> None:
         self._why = NO_KEYFRAME
         self._previous: int | None = None
-        self._first_field: H264Slice | None = None
         self._recovery: tuple[int, int] | None = None
         self._leading: int | None = None
 
     def restarts(self, unit: AccessUnit) -> bool:
         """Whether decoding begins anew with this picture."""
-        return bool(self._why) and unit.h264 is not None and _starts(unit.h264) and not self._pairs(unit.h264)
+        return bool(self._why) and unit.h264 is not None and _starts(unit.h264) and not unit.h264.second
 
     def judge(self, unit: AccessUnit) -> str:
         """Take in the next picture and say what it lacks."""
         picture = unit.h264
         if picture is None:
             return self._why
-        second = self._pairs(picture)
-        self._first_field = picture if picture.field and not second else None
-        if not second:
+        if not picture.second:
             self._count(picture)
         if picture.reference:
             self._previous = picture.frame_num
@@ -83,16 +80,6 @@ class H264References:
             self._leading = None
         return ""
 
-    def _pairs(self, picture: H264Slice) -> bool:
-        first = self._first_field
-        return (
-            first is not None
-            and picture.field + first.field == 3
-            and picture.frame_num == first.frame_num
-            and (picture.reference or not first.reference)
-            and not (picture.idr and not first.idr)
-        )
-
     def lose(self, unit: AccessUnit, why: str) -> None:
         """Remember that the picture just judged is missing or broken."""
         picture = unit.h264
@@ -105,7 +92,11 @@ class H264References:
     def distrust(self, why: str) -> None:
         """Trust nothing until the next place to start."""
         self._why = self._why or why
-        self._recovery, self._first_field = None, None
+        self._recovery = None
+
+    def stalled(self) -> bool:
+        """Whether nothing can be believed until decoding begins anew."""
+        return bool(self._why) and self._recovery is None
 
     def needs(self, unit: AccessUnit) -> bool:
         """Whether recovery is under way, or others that come before the recovery point refer to it."""

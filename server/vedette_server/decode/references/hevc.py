@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from vedette_server.decode.bitstream.hevc import HevcSlice
     from vedette_server.decode.bitstream.unit import AccessUnit
 
+_HOPELESS = 8
+"""After so many pictures in a row that lack a reference, none will come that does not."""
+
 
 class HevcReferences:
     """Keeps the book of the pictures that an HEVC decoder holds (ITU-T H.265 8.3.1, 8.3.2).
@@ -26,6 +29,7 @@ class HevcReferences:
         self._anchor = 0
         self._anchor_lost = False
         self._poc = 0
+        self._lacking_in_a_row = 0
 
     def restarts(self, unit: AccessUnit) -> bool:
         """Whether decoding begins anew with this picture."""
@@ -48,6 +52,9 @@ class HevcReferences:
         lacking = self._why or self._lacks(picture)
         self._kept[self._poc] = lacking
         self._anchor_lost |= bool(lacking) and picture.anchors
+        self._lacking_in_a_row = self._lacking_in_a_row + 1 if lacking else 0
+        if self._lacking_in_a_row >= _HOPELESS:
+            self.distrust(lacking)
         return lacking
 
     def _count(self, picture: HevcSlice) -> int:
@@ -97,6 +104,10 @@ class HevcReferences:
     def distrust(self, why: str) -> None:
         """Trust nothing until the next intra random access point."""
         self._why = self._why or why
+
+    def stalled(self) -> bool:
+        """Whether nothing can be believed until decoding begins anew."""
+        return bool(self._why)
 
     def needs(self, unit: AccessUnit) -> bool:
         """Never: what a picture lacks, those that refer to it lack as well."""

@@ -72,6 +72,10 @@ class Mpeg4References:
         """Trust nothing until the next I-VOP."""
         self._why = self._why or why
 
+    def stalled(self) -> bool:
+        """Whether nothing can be believed until decoding begins anew."""
+        return bool(self._why)
+
     def needs(self, unit: AccessUnit) -> bool:
         """Never: an I-VOP needs nothing."""
         del unit

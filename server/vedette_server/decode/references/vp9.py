@@ -47,6 +47,10 @@ class Vp9References:
         """Trust nothing until the next key frame."""
         self._why = self._why or why
 
+    def stalled(self) -> bool:
+        """Whether nothing can be believed until decoding begins anew."""
+        return bool(self._why)
+
     def needs(self, unit: AccessUnit) -> bool:
         """Never: a key frame replaces all that was before."""
         del unit
