@@ -126,7 +126,7 @@ def import_model(request: ImportRequest, say: Callable[[str], None], heads: Mapp
     samples = [*made_samples(spec), *real_samples(request.frames, spec)]
     preprocessing = head.preset.overridden(request.order, request.scale, request.mean, request.std)
     probe = Probe(session, signature, preprocessing, samples)
-    options = head.settle(request.options, probe.joined(), signature)
+    options = _settle(request, head, probe)
     context = _context(request, head, probe, options)
     say(f"preprocessing: {preprocessing}; head: {options}")
     original = parity.Original(session, preprocessing, head, context)
@@ -188,6 +188,19 @@ def _check_labels(request: ImportRequest, head: Head, signature: Signature, say:
             f"there are {len(request.labels)} labels, but the outputs {signature.shapes} "
             f"have {fit.classes} classes for the head {head.name}"
         )
+
+
+def _settle(request: ImportRequest, head: Head, probe: Probe) -> HeadOptions:
+    """Let the head measure what was not said; what was said in vain is refused."""
+    options = head.settle(request.options, probe.joined(), probe.signature)
+    for given, settled, flag in (
+        (request.options.activated, options.activated, "--activated/--logits"),
+        (request.options.normalised, options.normalised, "--normalised/--pixels"),
+        (request.options.box_format, options.box_format, "--box-format"),
+    ):
+        if given is not None and settled is None:
+            raise ImportInputError(f"{flag} means nothing to the head {head.name}; leave it out")
+    return options
 
 
 def _context(request: ImportRequest, head: Head, probe: Probe, options: HeadOptions) -> HeadContext:

@@ -123,6 +123,14 @@ def test_a_batch_that_cannot_be_opened_stays_fixed_and_says_why() -> None:
     assert any(line.startswith("the batch stays fixed at 1: ") for line in said)
 
 
+def test_a_batch_that_is_declared_dynamic_but_held_to_one_by_a_reshape_is_opened() -> None:
+    model = yolox()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    said: list[str] = []
+    assert not prepare(model, probe_of(model), said.append).fixed_batch
+    assert said == ["batch made dynamic"]
+
+
 def test_a_batch_that_is_declared_dynamic_but_mixes_its_frames_is_not_believed() -> None:
     draft = Draft()
     mixed = draft.add("Add", "images", draft.add("ReduceMean", "images", axes=[0], keepdims=1))
@@ -196,6 +204,17 @@ def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path) -> N
     path.write_bytes(content)
     with pytest.raises(ImportInputError, match=r"odd.onnx: not an ONNX file"):
         read_model(path)
+
+
+def test_an_output_without_a_batch_is_refused_as_after_nms() -> None:
+    draft = Draft()
+    pooled = draft.add("GlobalAveragePool", draft.conv("images", 6, 8, 1.0))
+    draft.add("Expand", draft.add("Reshape", pooled, draft.shape(1, 6)), draft.shape(100, 6), name="dets")
+    model = draft.model({"dets": [6]}, "N")
+    with pytest.raises(
+        ImportInputError, match=r"output dets \[100, 6\] does not start with the batch.*without its NMS"
+    ):
+        measure_signature(Session(model.SerializeToString(), "nms.onnx"), None)
 
 
 def test_made_frames_are_the_same_every_time_and_unlike_each_other() -> None:

@@ -276,6 +276,7 @@ def test_the_number_of_labels_must_be_the_number_of_classes(tmp_path: Path) -> N
         ({"score_floor": 0.0}, "--score-floor is 0.0; allowed is above 0"),
         ({"pad": 256}, r"--pad is 256; allowed is 0\.\.255"),
         ({"std": (1.0, 0.0, 1.0)}, "--std is .*; allowed is anything but 0"),
+        ({"options": HeadOptions(normalised=True)}, "--normalised/--pixels means nothing to the head yolox"),
         ({"head": "yolov8"}, "yolov8 does not fit .*these fit: yolox"),
         ({"frames": (Path("/nowhere.mp4"),)}, "--frames /nowhere.mp4: cannot be read"),
     ],

@@ -55,14 +55,15 @@ def prepare(model: ModelProto, probe: Probe, say: Callable[[str], None], *, simp
 
 
 def _open(model: ModelProto, probe: Probe, say: Callable[[str], None]) -> Prepared:
-    dynamic = has_dynamic_batch(model)
-    opened = model if dynamic else open_batch(model)
+    """Take the model as it is if it keeps its promise of a dynamic batch, else rewrite what holds it to one frame."""
+    if has_dynamic_batch(model) and not _disagreement(model, probe, TRIED_BATCH):
+        return Prepared(model, fixed_batch=False)
+    opened = open_batch(model)
     reason = _disagreement(opened, probe, TRIED_BATCH)
     if reason:
         say(f"the batch stays fixed at 1: {reason}")
         return Prepared(model, fixed_batch=True)
-    if not dynamic:
-        say("batch made dynamic")
+    say("batch made dynamic")
     return Prepared(opened, fixed_batch=False)
 
 

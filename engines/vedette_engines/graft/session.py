@@ -96,6 +96,12 @@ def measure_signature(session: Session, input_size: tuple[int, int] | None) -> S
 def _with_outputs(session: Session, border: Signature, shape: tuple[int, ...]) -> Signature:
     raw = session.run({border.input_name: np.zeros(shape, border.dtype)})
     outputs = tuple(Output(name, value.shape) for name, value in zip(session.output_names, raw, strict=True))
+    for output in outputs:
+        if output.shape[:1] != (1,):
+            raise ImportInputError(
+                f"{session.what}: output {output} does not start with the batch; wanted are raw outputs: export the "
+                "model without its NMS"
+            )
     return replace(border, outputs=outputs)
 
 

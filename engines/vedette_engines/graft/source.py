@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 OLDEST_OPSET = 13
 # What older models become; from 19 on a quantised model may have float16 scales.
 PREFERRED_OPSET = 19
+# Protobuf takes 2 GiB; a part of it is left for what is grafted on.
+MAX_MODEL_BYTES = (1 << 31) - (1 << 24)
 
 
 def read_model(path: Path) -> ModelProto:
@@ -33,6 +35,11 @@ def read_model(path: Path) -> ModelProto:
         raise ImportInputError(f"{path}: not an ONNX file: {str(error).splitlines()[0]}") from error
     if not model.graph.node or not model.opset_import:
         raise ImportInputError(f"{path}: not an ONNX file: it holds no graph")
+    if model.ByteSize() > MAX_MODEL_BYTES:
+        raise ImportInputError(
+            f"{path}: has {model.ByteSize()} bytes with its weights; allowed is {MAX_MODEL_BYTES}, the most that one "
+            "ONNX file can hold"
+        )
     if model.functions:
         model = inliner.inline_local_functions(model)
     constants = {tensor.name for tensor in model.graph.initializer}

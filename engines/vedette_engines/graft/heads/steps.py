@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from vedette_engines.graft.builder import GraphBuilder
     from vedette_engines.graft.head import HeadContext
 
+# Half precision rounds a sum of probabilities so far from 1.
+ROUNDING = 1e-3
+
 
 @dataclass(frozen=True, slots=True)
 class Best:
@@ -108,8 +111,8 @@ def sigmoid(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def are_probabilities(values: NDArray[Any]) -> bool:
-    """Whether every value lies in 0..1, as no set of logits worth the name does."""
-    return bool(values.size and values.min() >= 0 and values.max() <= 1)
+    """Whether every value lies in 0..1, but for rounding, as no set of logits worth the name does."""
+    return bool(values.size and values.min() >= -ROUNDING and values.max() <= 1 + ROUNDING)
 
 
 def are_fractions(boxes: NDArray[Any]) -> bool:
