@@ -197,8 +197,11 @@ def test_a_change_of_size_in_mid_stream_is_scaled_to_the_first(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     form, packets = packets_of("synthetic:blobs?codec=jpeg&width=160&height=96&seconds=1&fps=4")
-    annotator = Annotator(tmp_path / "nowhere" / "out.mp4", form)
-    annotator.add_verdict(Verdict(0))
     with pytest.raises(OSError, match=r"out\.mp4: cannot be written"):
-        annotator.add_packet(0, packets[0])
+        Annotator(tmp_path / "nowhere" / "out.mp4", form)
+    (tmp_path / "out.mp4").mkdir()
+    annotator = Annotator(tmp_path / "out.mp4", form)
+    annotator.add_packet(0, packets[0])
+    with pytest.raises(OSError, match=r"out\.mp4: cannot be written"):
+        annotator.close()
     annotator.close()

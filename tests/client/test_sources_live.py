@@ -61,6 +61,8 @@ def test_a_camera_that_hung_up_is_called_again_and_the_break_is_told(camera):
     assert packets[breaks[0]].keyframe
     assert packets[breaks[0]].extradata
     assert len(camera.transports) == 2
+    stamps = [packet.dts for packet in packets if packet.dts is not None]
+    assert stamps == sorted(set(stamps))
 
 
 def test_a_camera_that_never_answers_is_refused_within_its_time():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import av
@@ -23,7 +24,6 @@ from vedette_client.drawing.pictures import PictureReader, Shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
     from types import TracebackType
 
     from av.container import OutputContainer
@@ -42,19 +42,20 @@ _HOLD_S = 1.0
 
 
 class Judged(Protocol):
-    """A verdict, as far as drawing needs it: the client's `Verdict` is one."""
+    """A verdict, as far as drawing needs it: the client's `Verdict` is one.
+
+    Attributes:
+        sequence: The packet's number.
+        analysed: Whether its picture was analysed.
+        detections: What was found.
+    """
 
     @property
-    def sequence(self) -> int:
-        """The packet's number."""
-
+    def sequence(self) -> int: ...  # noqa: D102 - told above
     @property
-    def analysed(self) -> bool:
-        """Whether its picture was analysed."""
-
+    def analysed(self) -> bool: ...  # noqa: D102 - told above
     @property
-    def detections(self) -> Sequence[Drawn]:
-        """What was found."""
+    def detections(self) -> Sequence[Drawn]: ...  # noqa: D102 - told above
 
 
 class Annotator:
@@ -68,9 +69,12 @@ class Annotator:
 
     Raises:
         SourceError: There is no decoder for such packets.
+        OSError: There is no such directory.
     """
 
     def __init__(self, path: Path | str, form: SourceFormat) -> None:
+        if not Path(path).parent.is_dir():  # said now, not after the first minute
+            raise OSError(f"{path}: cannot be written: there is no directory {Path(path).parent}")
         self._path = str(path)
         self._form = form
         self._reader = PictureReader(form)
@@ -123,9 +127,7 @@ class Annotator:
                 self._waiting.extend(self._reader.finish())
                 while self._waiting:
                     self._write(self._waiting.popleft())
-                if self._output is not None:
-                    container, stream = self._output
-                    container.mux(stream.encode(None))
+                self._mux(None)
             finally:
                 if self._output is not None:
                     self._output[0].close()
@@ -176,18 +178,24 @@ class Annotator:
         picture = np.ascontiguousarray(picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2])
         if self._output is None:
             self._output = self._begin(picture.shape[1], picture.shape[0])
-        container, stream = self._output
+        stream = self._output[1]
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
         frame = frame.reformat(width=stream.width, height=stream.height, format="yuv420p")
         frame.pts, frame.time_base = time, _TIME_BASE
-        container.mux(stream.encode(frame))
+        self._mux(frame)
         self.frames += 1
 
-    def _begin(self, width: int, height: int) -> tuple[OutputContainer, VideoStream]:
+    def _mux(self, frame: av.VideoFrame | None) -> None:
+        if self._output is None:
+            return
+        container, stream = self._output
         try:
-            container = av.open(self._path, mode="w", format="mp4", options={"movflags": "faststart"})
+            container.mux(stream.encode(frame))
         except av.error.FFmpegError as error:
             raise OSError(f"{self._path}: cannot be written: {error.strerror}") from error
+
+    def _begin(self, width: int, height: int) -> tuple[OutputContainer, VideoStream]:
+        container = av.open(self._path, mode="w", format="mp4", options={"movflags": "faststart"})
         rate = Fraction(self._form.fps or _DEFAULT_FPS).limit_denominator(1001)
         stream = container.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "23"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -19,23 +19,23 @@ Color = tuple[int, int, int]
 
 
 class Drawn(Protocol):
-    """A detection, as far as drawing needs it: the client's `Detection` is one."""
+    """A detection, as far as drawing needs it: the client's `Detection` is one.
+
+    Attributes:
+        label: Its class.
+        score: Confidence, 0..1.
+        box: Left, top, right, bottom, normalised.
+        track_id: Its track; empty when it is not tracked.
+    """
 
     @property
-    def label(self) -> str:
-        """Its class."""
-
+    def label(self) -> str: ...  # noqa: D102 - told above
     @property
-    def score(self) -> float:
-        """Confidence, 0..1."""
-
+    def score(self) -> float: ...  # noqa: D102 - told above
     @property
-    def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom, normalised."""
-
+    def box(self) -> tuple[float, float, float, float]: ...  # noqa: D102 - told above
     @property
-    def track_id(self) -> str:
-        """Its track; empty when it is not tracked."""
+    def track_id(self) -> str: ...  # noqa: D102 - told above
 
 
 def draw_boxes(image: NDArray[np.uint8], detections: Iterable[Drawn], *, dimmed: bool = False) -> None:

@@ -20,6 +20,8 @@ class Scene(Protocol):
         Returns:
             `uint8 [height, width, 3]`, RGB, C-contiguous, the caller's own.
         """
+        ...
 
     def truth(self, index: int) -> FrameTruth:
         """Tell what is to be seen in that frame."""
+        ...

@@ -1,8 +1,9 @@
 """Squares of pure red, green and blue that wander over a dim grey ground.
 
-For the engine `blobs`: what it needs to find them is kept at its scale of 160 x 96 pixels as at any
-other. Sides are 1/16 to 1/6 of the picture's height, the ground is 40 to 110 in all three channels,
-and no square comes nearer to another or to the border than three of those pixels.
+For the engine `blobs`, which looks at pictures letterboxed to 160 x 96 pixels. What it asks for holds
+at that scale: sides are at least 5.5 of its pixels (and 1/16 to 1/6 of the picture's height), and no
+square comes nearer than four of its pixels to another or to the border. The ground is 40 to 110 in all
+three channels.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 _COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 _ENGINE_WIDTH_PX = 160
 _ENGINE_HEIGHT_PX = 96
-# Three of the engine's pixels, and one for rounding and blurred chroma.
-_GAP_PX = 4
+_LEAST_SIDE_PX = 5.5
+_GAP_PX = 4.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +95,14 @@ def _ground(spec: SceneSpec, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 def _place(spec: SceneSpec, rng: np.random.Generator) -> list[_Blob]:
     """Give each square a cell of a grid to wander in, so that no two ever meet."""
-    gap_x = _GAP_PX * spec.width / _ENGINE_WIDTH_PX
-    gap_y = _GAP_PX * spec.height / _ENGINE_HEIGHT_PX
+    scale = min(_ENGINE_WIDTH_PX / spec.width, _ENGINE_HEIGHT_PX / spec.height)
+    gap = _GAP_PX / scale + 2  # squares lie on even pixels
     columns = max(1, math.ceil(math.sqrt(spec.count * spec.width / spec.height)))
     rows = max(1, math.ceil(spec.count / columns))
-    cell_width, cell_height = (spec.width - gap_x) / columns, (spec.height - gap_y) / rows
-    room = min(cell_width - gap_x, cell_height - gap_y)
-    least, most = math.ceil(spec.height / 16), math.floor(spec.height / 6)
+    cell_width, cell_height = (spec.width - gap) / columns, (spec.height - gap) / rows
+    room = min(cell_width, cell_height) - gap
+    least = math.ceil(max(spec.height / 16, _LEAST_SIDE_PX / scale))
+    most = max(least, math.floor(spec.height / 6))
     blobs = []
     for number, cell in enumerate(rng.permutation(columns * rows)[: spec.count]):
         side = int(rng.integers(least, max(least, min(most, int(0.7 * room))) + 1))
@@ -110,8 +112,8 @@ def _place(spec: SceneSpec, rng: np.random.Generator) -> list[_Blob]:
             _Blob(
                 label=list(_COLORS)[(spec.seed + number) % len(_COLORS)],
                 side=side,
-                center=(gap_x / 2 + (column + 0.5) * cell_width, gap_y / 2 + (row + 0.5) * cell_height),
-                reach=(max(0.0, (cell_width - gap_x - side) / 2), max(0.0, (cell_height - gap_y - side) / 2)),
+                center=(gap / 2 + (column + 0.5) * cell_width, gap / 2 + (row + 0.5) * cell_height),
+                reach=(max(0.0, (cell_width - gap - side) / 2), max(0.0, (cell_height - gap - side) / 2)),
                 turns=(int(rng.integers(1, 3)), int(rng.integers(1, 3))),
                 phase=(float(rng.random()), float(rng.random())),
             )

@@ -83,7 +83,7 @@ def _grain(width: int, height: int, rng: np.random.Generator) -> NDArray[np.floa
     stains = rng.normal(0, 1, (height // 24 + 1, width // 24 + 1)).astype(np.float32)
     coarse = np.asarray(Image.fromarray(stains).resize((width, height), Image.Resampling.BICUBIC))
     fine = rng.normal(0, 1, (height, width)).astype(np.float32)
-    grain: NDArray[np.float32] = (3.5 * coarse + 1.5 * fine)[:, :, None]
+    grain: NDArray[np.float32] = (3.5 * coarse + 1.5 * fine)[:, :, None].astype(np.float32)
     return grain
 
 

@@ -48,19 +48,20 @@ class FrameTruth:
 
 
 class Found(Protocol):
-    """A detection, as far as matching needs it: the client's `Detection` is one."""
+    """A detection, as far as matching needs it: the client's `Detection` is one.
+
+    Attributes:
+        label: Its class.
+        score: Confidence, 0..1.
+        box: Left, top, right, bottom, normalised like the truth's.
+    """
 
     @property
-    def label(self) -> str:
-        """Its class."""
-
+    def label(self) -> str: ...  # noqa: D102 - told above
     @property
-    def score(self) -> float:
-        """Confidence, 0..1."""
-
+    def score(self) -> float: ...  # noqa: D102 - told above
     @property
-    def box(self) -> Corners:
-        """Left, top, right, bottom, normalised like the truth's."""
+    def box(self) -> Corners: ...  # noqa: D102 - told above
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ class Source(Protocol):
         Raises:
             SourceError: It cannot be opened.
         """
+        ...
 
     def packets(self) -> Iterator[SourcePacket]:
         """Walk through the packets in decoding order; blocks, run in a worker thread.
@@ -102,6 +103,7 @@ class Source(Protocol):
         Raises:
             SourceError: It failed half-way.
         """
+        ...
 
     def close(self) -> None:
         """Let go of everything; may be called twice, and from another thread."""

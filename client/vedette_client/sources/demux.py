@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import av
 import av.error
+from av.stream import Discard, Disposition
 
 from vedette.v1 import media_pb2
 from vedette_client.errors import SourceError
@@ -103,10 +104,10 @@ class Demuxer:
         if not videos:
             kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
             raise SourceError(f"{self._label}: no video in it (found: {kinds})")
-        chosen = next((v for v in videos if not v.disposition & av.stream.Disposition.attached_pic), videos[0])
+        chosen = next((v for v in videos if not v.disposition & Disposition.attached_pic), videos[0])
         for stream in self._container.streams:
             if stream is not chosen:
-                stream.discard = av.stream.Discard.all
+                stream.discard = Discard.all
         return chosen
 
     def _find_rotation(self) -> int:

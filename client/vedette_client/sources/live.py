@@ -52,6 +52,10 @@ class LiveSource:
         self._first_wait_s = first_wait_s
         self._demuxer = opened
         self._format: SourceFormat | None = None
+        # Ticks that are added to the camera's, and the end of the latest packet: time, and when it came.
+        self._shift = 0
+        self._unshifted = False
+        self._end: tuple[int, float] | None = None
         self._stop = threading.Event()
 
     def open(self) -> SourceFormat:
@@ -98,10 +102,26 @@ class LiveSource:
             demuxer.close()
 
     def _arrived(self, packet: SourcePacket, demuxer: Demuxer, joined: bool) -> SourcePacket:
+        """Stamp a packet; the first one after a loss tells so, and its time goes on as the clock on the wall did."""
         packet.capture_time_ns = time.time_ns()
+        ticks = packet.dts if packet.dts is not None else packet.pts
         if not joined:
             packet.discontinuity = True
             packet.extradata = packet.extradata or demuxer.format.extradata or None
+            self._unshifted = True
+        # The first packets of a connection may have no time yet.
+        if ticks is not None and self._unshifted and self._end is not None:
+            end, arrived_s = self._end
+            gap = round((time.monotonic() - arrived_s) / demuxer.format.time_base)
+            self._shift = end + max(1, gap) - ticks
+            self._unshifted = False
+        if packet.pts is not None:
+            packet.pts += self._shift
+        if packet.dts is not None:
+            packet.dts += self._shift
+        if ticks is not None:
+            latest = max(stamp for stamp in (packet.pts, packet.dts) if stamp is not None)
+            self._end = latest, time.monotonic()
         return packet
 
     def _connect_again(self) -> Demuxer | None:
