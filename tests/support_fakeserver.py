@@ -77,6 +77,7 @@ class FakeSession:
     account: session_pb2.Account = field(default_factory=session_pb2.Account)
     skipped: Counter[int] = field(default_factory=Counter)
     settled: set[int] = field(default_factory=set)
+    seen: set[int] = field(default_factory=set)
     partial: list[stream_pb2.Packet] = field(default_factory=list)
     finished: bool = False
     live: Any = None
@@ -92,16 +93,16 @@ class FakeSession:
             self.partial, packet = [], whole
         if self.next_sequence is None:
             self.next_sequence = packet.sequence
-        if packet.sequence < self.next_sequence:
-            return  # a repetition
         assert packet.sequence == self.next_sequence, f"packet {packet.sequence} after {self.next_sequence - 1}"
         self.next_sequence += 1
-        if packet.decode_only:
+        if packet.decode_only or packet.sequence in self.settled:
+            packet.decode_only = True
             self.account.decode_only += 1
-        else:
+        elif packet.sequence not in self.seen:
             self.account.packets_received += 1
             self.account.bytes_received += len(packet.data)
-        self.account.client_dropped += packet.client_dropped_before
+            self.account.client_dropped += packet.client_dropped_before
+        self.seen.add(packet.sequence)
         self.judge(self.decoder.feed(packet), reasons)
 
     def judge(self, given: list[tuple[stream_pb2.Packet, bool]], reasons: dict[int, int]) -> None:
@@ -243,9 +244,7 @@ class FakeServer(stream_pb2_grpc.StreamServiceServicer, session_pb2_grpc.Session
         start = int(request.page_token or 0)
         page = told[start : start + min(2, request.page_size or 2)]
         end = start + len(page)
-        return session_pb2.ListSessionsResponse(
-            sessions=page, next_page_token=str(end) if end < len(told) else ""
-        )
+        return session_pb2.ListSessionsResponse(sessions=page, next_page_token=str(end) if end < len(told) else "")
 
     def _tell(self, session: FakeSession) -> session_pb2.Session:
         state = session_pb2.SESSION_STATE_ENDED if session.finished else session_pb2.SESSION_STATE_CONNECTED
@@ -290,6 +289,7 @@ class _Call:
         self.written = 0
         self.sent_index = 0
         self.bytes_taken = 0
+        self.resume_sequence = 0
         self.half_closed = False
         self.news = asyncio.Event()
         self.flow_sent: tuple[Any, ...] = ()
@@ -325,17 +325,13 @@ class _Call:
 
     async def accept(self, config: stream_pb2.StreamConfig) -> None:
         token = config.resume.session_token
+        self.resume_sequence = config.resume.next_sequence
         held = next((s for s in self.server.sessions.values() if s.channel == config.channel), None)
         restored = token in self.server.sessions
+        next_sequence: int | None = None
         if restored:
             session = self.server.sessions[token]
-            if session.live is not None:
-                session.live.cancel()
-                session.live = None
-            while session.ledger and session.ledger[0].verdict_index < config.resume.next_verdict_index:
-                session.ledger.popleft()
-            if self.behaviour.drop_decoder:
-                session.decoder = Toy(self.behaviour.delay)
+            next_sequence = self.restore(session, config)
         else:
             if held is not None and held.live is not None and not config.takeover:
                 why = (grpc.StatusCode.ALREADY_EXISTS, "CHANNEL_TAKEN", f"{config.channel} has a stream")
@@ -352,20 +348,20 @@ class _Call:
                 next_sequence=None if config.HasField("resume") else 0,
                 next_index=config.resume.next_verdict_index,
             )
+            next_sequence = config.resume.next_sequence
             self.server.sessions[session.token] = session
         self.session = session
         session.partial = []
         session.epoch += 1
         session.live = asyncio.current_task()
         self.sent_index = config.resume.next_verdict_index if restored else session.next_index
-        next_sequence = session.next_sequence if session.next_sequence is not None else config.resume.next_sequence
         accepted = stream_pb2.Accepted(
             session=session.name,
             session_token=session.token,
             epoch=session.epoch,
-            next_sequence=next_sequence,
+            next_sequence=next_sequence or 0,
             next_verdict_index=self.sent_index,
-            keyframe_needed=not restored,
+            keyframe_needed=not restored or self.behaviour.drop_decoder,
             state_restored=restored,
             config=config,
             endpoint=self.behaviour.endpoint,
@@ -378,15 +374,29 @@ class _Call:
         if self.behaviour.endpoint:
             session.live = None
             del self.server.sessions[session.token]
-        await self.write(stream_pb2.AnalyzeStreamResponse(accepted=accepted))
+        try:
+            await self.write(stream_pb2.AnalyzeStreamResponse(accepted=accepted))
+        except BaseException:
+            session.live = None
+            raise
+
+    def restore(self, session: FakeSession, config: stream_pb2.StreamConfig) -> int | None:
+        next_sequence = session.next_sequence
+        if session.live is not None:
+            session.live.cancel()
+            session.live = None
+        while session.ledger and session.ledger[0].verdict_index < config.resume.next_verdict_index:
+            session.ledger.popleft()
+        if self.behaviour.drop_decoder:
+            session.decoder = Toy(self.behaviour.delay)
+            session.next_sequence = None
+        return next_sequence
 
     def flow(self) -> stream_pb2.FlowControl:
         flow = stream_pb2.FlowControl(rate_hint_fps=self.behaviour.rate_hint_fps)
         if self.behaviour.window is not None:
             taken = self.session.next_sequence
-            flow.send_through_sequence = (self.session.config.resume.next_sequence if taken is None else taken) + (
-                self.behaviour.window - 1
-            )
+            flow.send_through_sequence = (self.resume_sequence if taken is None else taken) + self.behaviour.window - 1
         if self.behaviour.window_bytes is not None:
             flow.send_through_bytes = self.bytes_taken + self.behaviour.window_bytes
         settled = self.session.settled_through()
@@ -413,16 +423,18 @@ class _Call:
                 self.server.packets.append(packet)
                 self.session.take(packet, self.behaviour.reasons)
             if message.HasField("ack_verdicts"):
-                through = message.ack_verdicts.through_index
-                assert through < self.sent_index, "acknowledged what was not sent"
-                self.server.acked = max(self.server.acked, through)
-                while self.session.ledger and self.session.ledger[0].verdict_index <= through:
-                    self.session.ledger.popleft()
+                self.take_ack(message.ack_verdicts.through_index)
             self.news.set()
         self.session.judge(self.session.decoder.flush(), self.behaviour.reasons)
         self.session.finished = True
         self.half_closed = True
         self.news.set()
+
+    def take_ack(self, through: int) -> None:
+        assert through < self.sent_index, "acknowledged what was not sent"
+        self.server.acked = max(self.server.acked, through)
+        while self.session.ledger and self.session.ledger[0].verdict_index <= through:
+            self.session.ledger.popleft()
 
     def take_control(self, message: stream_pb2.AnalyzeStreamRequest) -> None:
         kind = message.WhichOneof("control")

@@ -12,7 +12,7 @@ Threads: a client and its streams belong to one event loop; `vedette_client.sync
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import grpc
 import grpc.aio
@@ -159,7 +159,14 @@ class Client:
         """
         wanted = replace(options or AnalyzeOptions(), **fields)
         session = Session(wanted.to_wire(channel, video), self._limits, on_sent)
-        stream = Stream(session, video, self._channels(), self.address, self._reconnect, on_flow)
+        stream = Stream(
+            session,
+            video,
+            pool=self._channels(),
+            address=self.address,
+            reconnect=self._reconnect,
+            on_flow=on_flow,
+        )
         self._streams.add(stream)
         stream.add_done_callback(self._streams.discard)
         try:
@@ -207,7 +214,7 @@ class Client:
         pool = self._channels()
         lease = pool.acquire(self.address)
         try:
-            stub = health_pb2_grpc.HealthStub(lease.channel)
+            stub: Any = health_pb2_grpc.HealthStub(lease.channel)  # its types know blocking channels only
             answer = await stub.Check(
                 health_pb2.HealthCheckRequest(service=service), timeout=timeout_s, metadata=pool.metadata
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, fields
 from enum import IntEnum
@@ -262,7 +263,7 @@ def _check_range(
     if value is None:
         return
     too_low = value <= above if above is not None else least is not None and value < least
-    if too_low or (most is not None and value > most) or value != value:
+    if too_low or (most is not None and value > most) or math.isnan(value):
         low = f"above {above:g}" if above is not None else f"at least {least:g}"
         high = "" if most is None else f" and at most {most:g}"
         raise OptionsError(f"{name} is {value:g}; {low}{high} is wanted")

@@ -67,11 +67,9 @@ class Session:
         self.pending_update: stream_pb2.UpdateConfig | None = None
         self.updated: stream_pb2.ConfigUpdated | None = None
         self._on_sent = on_sent
-        self._intra = intra
         self._omits = config.omit_skips
         self._since_restart = Account()
         self._extradata: bytes | None = None
-        self._need_keyframe = False
         self._resend: deque[Kept] = deque()
         self._restart: Kept | None = None
         self._fragments: Fragments = deque()
@@ -122,7 +120,7 @@ class Session:
         self._acked, self._unacked_since_s = self.next_index, None
 
     def _go_on(self, accepted: stream_pb2.Accepted) -> None:
-        """The server kept its state: send what it has not received."""
+        """Send what a server that kept its state has not received."""
         if accepted.next_sequence > self.next_sequence:
             raise ProtocolError(
                 f"the server wants packet {accepted.next_sequence} next, of {self.next_sequence} that were sent"
@@ -134,7 +132,7 @@ class Session:
         self._restart = self._resend[0] if self._resend and accepted.keyframe_needed else None
 
     def _start_again(self, accepted: stream_pb2.Accepted) -> None:
-        """The server remembers nothing: rebuild its decoder, and have judged what was not."""
+        """Rebuild the decoder of a server that remembers nothing, and have judged what was not."""
         self.next_index = accepted.next_verdict_index
         self._since_restart = Account()
         entries, lost = self.buffer.from_start()
@@ -146,7 +144,6 @@ class Session:
         is_over = self.finished and not self.outbox and self._since_restart.packets == 0
         self._resend = deque() if is_over else deque(entries)
         self._restart = self._resend[0] if self._resend else None
-        self._need_keyframe = not entries and self.next_sequence > 0 and not self._intra
 
     # --- what to send ----------------------------------------------------------------------------------
 
@@ -220,7 +217,8 @@ class Session:
         """Size of the packet whose turn is next; None when there is none, or it may not be sent yet."""
         if self.drain is not None:
             return None
-        self._lose_undecodable()
+        if self._resend and self.finished and not self.outbox and self.buffer.unsettled == 0:
+            self._resend.clear()  # nobody needs that decoder any more
         if self._resend:
             entry = self._resend[0]
             sequence, packet = entry.sequence, entry.packet
@@ -257,14 +255,6 @@ class Session:
         self.account.add_packet(entry)
         return entry
 
-    def _lose_undecodable(self) -> None:
-        """Give up packets that a server without memory could not decode: their keyframe is gone."""
-        while self._need_keyframe and not self._resend and (packet := self.outbox.peek()) is not None:
-            if packet.keyframe:
-                self._need_keyframe = False
-                return
-            self._lose(self._number())
-
     def _lose(self, entry: Kept) -> None:
         verdict = lost_verdict(entry.sequence, entry.packet)
         self.account.add_verdict(verdict)
@@ -286,7 +276,10 @@ class Session:
             self.flow.take(message.flow)
             if self._omits and message.flow.HasField("settled_through_sequence"):
                 self._settle_untold(message.flow.settled_through_sequence)
-        control = message.WhichOneof("control")
+        if (control := message.WhichOneof("control")) is not None:
+            self._take_control(message, control, wall_ns)
+
+    def _take_control(self, message: stream_pb2.AnalyzeStreamResponse, control: str, wall_ns: int) -> None:
         if control == "clock_sync":
             self.clock.take(message.clock_sync, wall_ns)
         elif control == "config_updated":
