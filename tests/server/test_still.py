@@ -206,6 +206,20 @@ def test_a_large_jpeg_serves_a_small_engine_first_and_a_large_one_after():
         assert difference(slot, expected(pixels, fit)) < 3.0
 
 
+def test_pictures_that_live_side_by_side_do_not_share_their_pixels():
+    photos = [photo(640, 360, seed) for seed in range(4)]
+    pictures = [decode(encode(pixels, "JPEG", quality=95), Codec.JPEG).picture for pixels in photos]
+    slot = np.zeros((416, 416, 3), np.uint8)
+    for picture in pictures:
+        picture.letterbox_into(slot, FIT)
+    pictures[0].close()
+    pictures[3].letterbox_into(slot, FIT)
+
+    for picture, pixels in list(zip(pictures, photos, strict=True))[1:]:
+        picture.letterbox_into(slot, FIT)
+        assert difference(slot, expected(pixels)) < 3.0
+
+
 def test_a_closed_picture_has_no_pixels():
     picture = decode(encode(photo(64, 64), "JPEG"), Codec.JPEG).picture
     picture.close()

@@ -40,7 +40,7 @@ def _read_jpeg(data: bytes) -> tuple[int, int]:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
         raise UndecodableError(f"{len(data)} bytes without a JPEG header: {error}") from error
-    return width, height
+    return int(width), int(height)
 
 
 def _read_png(data: bytes) -> tuple[int, int]:

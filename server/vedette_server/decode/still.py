@@ -20,6 +20,7 @@ from vedette_server.decode.header import read_size
 from vedette_server.decode.intra import IntraDecoder
 from vedette_server.errors import UndecodableError
 from vedette_server.picture.convert import bgr_into
+from vedette_server.picture.scratch import BufferStack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from vedette_server.picture.letterbox import Letterbox
 
 _END_OF_IMAGE = b"\xff\xd9"
+_buffers = BufferStack()
 
 
 class StillDecoder(IntraDecoder):
@@ -67,6 +69,7 @@ class StillPicture:
         self._coded_size = (coded_width, coded_height)
         self._format = fmt
         self._decoded: NDArray[np.uint8] | None = None
+        self._buffer: NDArray[np.uint8] | None = None
 
     @property
     def width(self) -> int:
@@ -94,49 +97,63 @@ class StillPicture:
         """Let go of the bytes and the pixels; may be called twice."""
         self._data = b""
         self._decoded = None
+        if self._buffer is not None:
+            _buffers.give(self._buffer)
+            self._buffer = None
 
     def _decode(self, min_width: int, min_height: int) -> NDArray[np.uint8]:
         """Return ``uint8 [h, w, 3]``, BGR, of this size or above, or of the still's own where that is less."""
         found = self._decoded
         if found is None or not self._suffices(found, min_width, min_height):
+            self._decoded = None
             found = (
-                _decode_jpeg(self._data, min_width, min_height)
+                self._decode_jpeg(min_width, min_height)
                 if self._format.codec is Codec.JPEG
                 else _decode_whole(self._data, self._format.codec, self._coded_size)
             )
             self._decoded = found
         return found
 
+    def _decode_jpeg(self, min_width: int, min_height: int) -> NDArray[np.uint8]:
+        """Decode at the smallest size that libjpeg-turbo has a fast way to and that is large enough.
+
+        Raises:
+            UndecodableError: The JPEG is damaged or cut short.
+        """
+        data = self._data
+        try:
+            return self._decode_jpeg_strictly(data, min_width, min_height)
+        except ValueError as error:
+            if data.rstrip(b"\0").endswith(_END_OF_IMAGE):
+                raise UndecodableError(f"damaged JPEG of {len(data)} bytes: {error}") from error
+        # Some cameras leave out the end marker. With it, a JPEG that lacks more than that is still refused.
+        try:
+            return self._decode_jpeg_strictly(data + _END_OF_IMAGE, min_width, min_height)
+        except ValueError as error:
+            raise UndecodableError(f"truncated JPEG of {len(data)} bytes: {error}") from error
+
+    def _decode_jpeg_strictly(self, data: bytes, min_width: int, min_height: int) -> NDArray[np.uint8]:
+        # The fast inverse DCT saves 5 % and costs a grey level on average: not taken. Scales between a half and one
+        # have no fast way (they take twice as long as no scaling), hence the factor.
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data, min_height, min_width, 2)
+        size_bytes = int(height) * int(width) * 3
+        if self._buffer is None or len(self._buffer) < size_bytes:
+            self._buffer = _buffers.take(size_bytes)
+        pixels = simplejpeg.decode_jpeg(
+            data,
+            "BGR",
+            fastupsample=True,
+            min_height=min_height,
+            min_width=min_width,
+            min_factor=2,
+            buffer=self._buffer,
+            strict=True,
+        )
+        return np.asarray(pixels, np.uint8)
+
     def _suffices(self, pixels: NDArray[np.uint8], min_width: int, min_height: int) -> bool:
         height, width = pixels.shape[:2]
         return (width, height) == self._coded_size or (width >= min_width and height >= min_height)
-
-
-def _decode_jpeg(data: bytes, min_width: int, min_height: int) -> NDArray[np.uint8]:
-    """Decode a JPEG at the smallest size that libjpeg-turbo has a fast way to and that is large enough.
-
-    Raises:
-        UndecodableError: It is damaged or cut short.
-    """
-    try:
-        return _decode_jpeg_strictly(data, min_width, min_height)
-    except ValueError as error:
-        if data.rstrip(b"\0").endswith(_END_OF_IMAGE):
-            raise UndecodableError(f"damaged JPEG of {len(data)} bytes: {error}") from error
-    # Some cameras leave out the end marker. With it, a JPEG that lacks more than that is still refused.
-    try:
-        return _decode_jpeg_strictly(data + _END_OF_IMAGE, min_width, min_height)
-    except ValueError as error:
-        raise UndecodableError(f"truncated JPEG of {len(data)} bytes: {error}") from error
-
-
-def _decode_jpeg_strictly(data: bytes, min_width: int, min_height: int) -> NDArray[np.uint8]:
-    # The fast inverse DCT saves 5 % and costs a grey level on average: not taken. Scales between a half and one
-    # have no fast way (they take twice as long as no scaling), hence the factor.
-    pixels = simplejpeg.decode_jpeg(
-        data, "BGR", fastupsample=True, min_height=min_height, min_width=min_width, min_factor=2, strict=True
-    )
-    return np.asarray(pixels, np.uint8)
 
 
 def _decode_whole(data: bytes, codec: Codec, coded_size: tuple[int, int]) -> NDArray[np.uint8]:

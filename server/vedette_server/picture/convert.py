@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import av
 import cv2
 import numpy as np
+from av.error import FFmpegError
 
 from vedette_server.data.format import ColorRange, ColorSpace, PixelFormat
 from vedette_server.errors import UndecodableError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from fractions import Fraction
 
+    import av
     from numpy.typing import NDArray
 
     from vedette_server.picture.colour import Colour
@@ -47,7 +48,7 @@ _STRETCH = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(
 _MATRIX_UNSAID, _RANGE_UNSAID = 2, 0
 
 
-def video_frame_into(  # noqa: PLR0917 - what a configuration says of a picture, in its order
+def video_frame_into(
     frame: av.VideoFrame,
     slot: NDArray[np.uint8],
     fit: Letterbox,
@@ -84,12 +85,12 @@ def video_frame_into(  # noqa: PLR0917 - what a configuration says of a picture,
             pixels = _grey_to_bgr(_resized(plane_views(frame)[0], place), colour.range)
         else:
             pixels = _resize_whole(frame, place, colour)
-    except (av.FFmpegError, cv2.error) as error:
+    except (FFmpegError, cv2.error) as error:
         raise UndecodableError(f"a {frame.width}x{frame.height} {layout} frame cannot be converted: {error}") from error
     _lay(pixels, slot, place, fit)
 
 
-def planes_into(  # noqa: PLR0917 - as above
+def planes_into(
     planes: Sequence[NDArray[np.uint8]],
     pixel_format: PixelFormat,
     slot: NDArray[np.uint8],
@@ -129,7 +130,7 @@ def planes_into(  # noqa: PLR0917 - as above
     _lay(pixels, slot, place, fit)
 
 
-def bgr_into(  # noqa: PLR0917 - as above
+def bgr_into(
     pixels: NDArray[np.uint8],
     slot: NDArray[np.uint8],
     fit: Letterbox,

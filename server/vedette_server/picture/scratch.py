@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from vedette_server.picture.colour import Colour
 
 MAX_CANVASES = 16
+MAX_BUFFERS = 2
+MAX_BUFFER_BYTES = 8 << 20
 
 
 class Canvas:
@@ -99,6 +101,29 @@ class Scratch:
         self._canvases.move_to_end(key)
         if len(self._canvases) > MAX_CANVASES:
             self._canvases.popitem(last=False)
+
+
+class BufferStack(threading.local):
+    """Flat buffers that were used lately, of the calling thread: one that is still in the CPU's cache comes first.
+
+    Whoever takes a buffer owns it until it gives it back, on any thread, or forgets it.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[NDArray[np.uint8]] = []
+
+    def take(self, size_bytes: int) -> NDArray[np.uint8]:
+        """Return ``uint8 [n]``, n at least ``size_bytes``; what it holds is anything."""
+        while self._free:
+            found = self._free.pop()
+            if len(found) >= size_bytes:
+                return found
+        return np.empty(size_bytes, np.uint8)
+
+    def give(self, buffer: NDArray[np.uint8]) -> None:
+        """Give a buffer back; large ones, and more than a few, are let go."""
+        if len(buffer) <= MAX_BUFFER_BYTES and len(self._free) < MAX_BUFFERS:
+            self._free.append(buffer)
 
 
 class ScratchPerThread(threading.local):

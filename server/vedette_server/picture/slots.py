@@ -26,6 +26,7 @@ class Allocator(Protocol):
 
     def __call__(self, size_bytes: int) -> NDArray[np.uint8]:
         """Return ``uint8 [size_bytes]``, contiguous, kept alive by the array."""
+        ...
 
 
 def allocate_aligned(size_bytes: int) -> NDArray[np.uint8]:
