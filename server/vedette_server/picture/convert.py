@@ -1,12 +1,12 @@
 """Resize, convert, turn and pad a picture into a slot, once and at the cheapest point.
 
 YUV pictures are resized plane by plane, where they lie, and only the few pixels that are left become
-BGR: measured (`bench/convert.py`), that takes 0.4 to 0.6 of the CPU time of converting first, and
+BGR: measured (`bench/convert.py`), that takes 0.45 to 0.7 of the CPU time of converting first, and
 differs from it by less than one grey level on average. Layouts that are rare in cameras (10 bits,
 packed, RGB, device memory) go through swscale as a whole.
 
 Resizing is bilinear also for large ratios, as in the loops that models are trained and judged with;
-INTER_AREA would alias less, costs five to ten times as much, and gives other scores.
+INTER_AREA would alias less, costs about twice as much, and gives other scores.
 
 Threads: any; each has working memory of its own. The process's wiring calls `cv2.setNumThreads(1)`
 once before: the decoder pool is the parallelism, and OpenCV's threads would fight with it.
