@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
+import importlib
 import sys
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def main() -> int:
         return 0 if len(sys.argv) < 2 else 2
     name = sys.argv[1]
     sys.argv = [f"bench {name}", *sys.argv[2:]]
-    runpy.run_module(f"bench.{name}", run_name="__main__")
+    importlib.import_module(f"bench.{name}").main()
     return 0
 
 

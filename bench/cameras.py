@@ -10,7 +10,7 @@ import asyncio
 import multiprocessing
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,14 @@ class Tally:
         analysed: Verdicts with an analysis.
         skipped: Other verdicts by reason.
         ages: Scheduled moment of the verdict's packet since the start, and age at its verdict, seconds.
-        told: Ages of all verdicts.
+        dropped: Packets that the client itself dropped because the connection was full.
         batches: How often which batch size.
         boxes: Detections.
         late_s: By how much the sender was behind its own schedule at the worst.
     """
 
     sent: int = 0
+    dropped: int = 0
     analysed: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     ages: list[tuple[float, float]] = field(default_factory=list)
@@ -142,23 +143,20 @@ def _load(clip: Path | None) -> Any:
 
 
 async def _camera(stream: Any, packets: list[Any], fmt: Any, plan: Plan, index: int, began: float, tally: Tally) -> None:
-    due: dict[int, float] = {}
-    reader = asyncio.create_task(_read(stream, tally, due, began))
+    reader = asyncio.create_task(_read(stream, tally, began))
     if plan.fps is None:
         for packet in packets:
-            due[await stream.send(packet)] = time.monotonic()
+            await stream.send(replace(packet, truth=time.monotonic()))
             tally.sent += 1
     else:
-        await _paced(stream, packets, fmt, plan, index, began, tally, due)
+        await _paced(stream, packets, fmt, plan, index, began, tally)
     await stream.finish()
     await reader
 
 
 async def _paced(
-    stream: Any, packets: list[Any], fmt: Any, plan: Plan, index: int, began: float, tally: Tally, due: dict[int, float]
+    stream: Any, packets: list[Any], fmt: Any, plan: Plan, index: int, began: float, tally: Tally
 ) -> None:
-    from dataclasses import replace
-
     assert plan.fps is not None
     phase = index / plan.channels / plan.fps
     step = Fraction(1) / Fraction(plan.fps) / fmt.time_base
@@ -168,16 +166,17 @@ async def _paced(
         if delay > 0:
             await asyncio.sleep(delay)
         tally.late_s = max(tally.late_s, time.monotonic() - at)
-        packet = replace(packets[number % len(packets)], pts=int(number * step), dts=int(number * step), duration=None)
-        due[await stream.send(packet)] = at
+        packet = packets[number % len(packets)]
+        pts = int(number * step)
+        tally.dropped += await stream.send(replace(packet, pts=pts, dts=pts, duration=None, truth=at))
         tally.sent += 1
 
 
-async def _read(stream: Any, tally: Tally, due: dict[int, float], began: float) -> None:
+async def _read(stream: Any, tally: Tally, began: float) -> None:
     while verdicts := await stream.read():
         now = time.monotonic()
         for verdict in verdicts:
-            at = due.pop(verdict.sequence, now)
+            at = verdict.packet.truth
             if verdict.analysed:
                 tally.analysed += 1
                 tally.ages.append((at - began, now - at))

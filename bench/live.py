@@ -69,6 +69,7 @@ def summary(outcome: Outcome, costs: Costs, seconds: float) -> dict[str, object]
         "packets sent": sent,
         "analysed": analysed,
         "skipped": dict(skipped),
+        "dropped by the cameras themselves": sum(tally.dropped for tally in tallies),
         "accounts close": sent == analysed + sum(skipped.values()),
         "age p50, s": percentile(ages, 0.5),
         "age p95, s": p95,

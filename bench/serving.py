@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """`vedette serve` on a free port.
+    """`vedette serve`, or another module that serves, on a free port.
 
     Args:
-        arguments: Further flags.
+        arguments: Further flags of `vedette serve`.
+        module: What to run.
 
     Attributes:
         address: Where it listens.
         start_s: Seconds from its start until it served.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, module: str = "vedette_server") -> None:
         began = time.monotonic()
-        command = [sys.executable, "-m", "vedette_server", "--port", "0", "--metrics-port", "off", *arguments]
+        flags = ["--port", "0", "--metrics-port", "off", *arguments] if module == "vedette_server" else []
+        command = [sys.executable, "-m", module, *flags]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()

@@ -122,7 +122,9 @@ class Pipeline:
             entry.group.weight += config.priority - entry.weight
             entry.weight = config.priority
             entry.group.queue.set_weight(channel, config.priority)
-            entry.group.queue.set_newest_wins(channel, config.policy is DeliveryPolicy.LIVE)
+            displaced = entry.group.queue.set_newest_wins(channel, config.policy is DeliveryPolicy.LIVE)
+        for frame in displaced:
+            channel.skip(frame, SkipReason.SUPERSEDED)
         self.wake(channel)
 
     def remove(self, channel: Channel) -> list[Frame]:
