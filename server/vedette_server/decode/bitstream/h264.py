@@ -164,7 +164,7 @@ class H264Headers:
             bits.ue()
         intra = slice_type in _I_SLICES and all(_is_intra(data, span) for span in slices[1:])
         unit.width, unit.height = sps.width, sps.height
-        unit.keyframe = unit.keyframe or (recovery == 0 and intra and sps.poc_type != 1)
+        unit.keyframe = unit.keyframe or (recovery is not None and sps.poc_type != 1)
         found = H264Slice(
             idr=kind == _IDR,
             reference=not unit.disposable,

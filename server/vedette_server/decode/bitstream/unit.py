@@ -18,7 +18,7 @@ class AccessUnit:
     """One packet, as its headers describe it.
 
     Attributes:
-        keyframe: Decoding can start here.
+        keyframe: Decoding can start here; with gradual refresh (H.264) whole pictures come a little later.
         disposable: No other packet needs this one: leaving it out changes no other picture.
         shows_picture: Whether a picture comes of it; None when the headers do not tell.
         width: Width in pixels of the pictures that the headers in force describe; 0 when unknown.
@@ -54,3 +54,4 @@ class HeaderReader(Protocol):
 
     def read(self, data: bytes) -> AccessUnit:
         """Read the headers of one packet."""
+        ...

@@ -25,18 +25,24 @@ class References(Protocol):
 
         Called for every access unit that shows or stores a picture, also for those which are dropped.
         """
+        ...
 
     def restarts(self, unit: AccessUnit) -> bool:
         """Whether decoding begins anew with this picture; asked before ``judge``."""
+        ...
 
     def lose(self, unit: AccessUnit, why: str) -> None:
         """Remember that the picture just judged is missing or broken."""
+        ...
 
     def distrust(self, why: str) -> None:
         """Remember that packets of unknown kind are missing before the next one."""
+        ...
 
     def stalled(self) -> bool:
         """Whether nothing can be believed until decoding begins anew."""
+        ...
 
     def needs(self, unit: AccessUnit) -> bool:
         """Whether the decoder has to see a picture that ``judge`` found lacking, for later ones' sake."""
+        ...

@@ -20,7 +20,7 @@ class TimeGaps:
     """
 
     def __init__(self, tolerance: float, *, reorders: bool) -> None:
-        self._tolerance = tolerance
+        self._most = self._tolerance = tolerance
         self._reorders = reorders
         self._time: int | None = None
         self._interval = 0
@@ -30,7 +30,7 @@ class TimeGaps:
         """Say, in words, that time is missing before a packet; empty when none is or none can be told."""
         if keyframe:
             if self._group:
-                self._tolerance = min(self._tolerance, self._group + 0.5)
+                self._tolerance = min(self._most, self._group + 0.5)
             self._group = 1
         elif self._group:
             self._group += 1
