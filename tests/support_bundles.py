@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
 from vedette_engines.bundle import Bundle, write_bundle
 from vedette_engines.making.graph import Graph
@@ -15,6 +14,7 @@ from vedette_engines.manifest import DetectorOutput, EngineFile, InputSpec, Mani
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import onnx
     from numpy.typing import NDArray
 
 WIDTH, HEIGHT, ROWS = 6, 4, 3

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 import pytest
-from support_bundles import toy_bundle, toy_manifest, toy_model
 
+from support_bundles import toy_bundle, toy_manifest, toy_model
 from vedette_engines.bundle import load_bundle, sha256_of, write_bundle
 from vedette_engines.errors import BundleError, ManifestError
 from vedette_engines.manifest import Backend, DetectorOutput, EngineFile, InputSpec, Precision
@@ -41,7 +41,7 @@ def test_publishing_leaves_nothing_but_the_bundle(tmp_path: Path) -> None:
 def test_an_existing_version_is_not_overwritten(tmp_path: Path) -> None:
     before = toy_bundle(tmp_path)
 
-    with pytest.raises(BundleError, match="toy 1 exists already in .*; choose a new version"):
+    with pytest.raises(BundleError, match=r"toy 1 exists already in .*; choose a new version"):
         toy_bundle(tmp_path, labels=("another",))
 
     assert load_bundle(before.path) == before

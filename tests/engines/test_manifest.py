@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support_bundles import toy_manifest
 
+from support_bundles import toy_manifest
 from vedette_engines.errors import ManifestError
 from vedette_engines.manifest import (
     Backend,
@@ -56,8 +56,7 @@ manifests = st.builds(
     files=st.lists(files, min_size=1, max_size=3, unique_by=lambda file: (file.backend, file.precision)).map(tuple),
     defaults=st.builds(Defaults, st.floats(0, 1), st.floats(0, 1)),
     provenance=st.dictionaries(texts, texts, max_size=4),
-    bench=st.none()
-    | st.builds(Bench, texts, st.integers(1, 256), st.integers(1, 4096), st.floats(0, 10)),
+    bench=st.none() | st.builds(Bench, texts, st.integers(1, 256), st.integers(1, 4096), st.floats(0, 10)),
 )
 
 

@@ -4,8 +4,8 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from support_bundles import toy_bundle
 
+from support_bundles import toy_bundle
 from vedette_engines.errors import BundleError, EngineNotFoundError
 from vedette_engines.repository import EngineRepository, boxed_root, version_key
 

@@ -12,8 +12,8 @@ import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support_bundles import HEIGHT, WIDTH, toy_answer, toy_bundle, toy_frames, toy_model
 
+from support_bundles import HEIGHT, WIDTH, toy_answer, toy_bundle, toy_frames, toy_model
 from vedette_engines.errors import LoadError, MissingRuntimeError, RunError
 from vedette_engines.manifest import EngineFile
 from vedette_engines.runners.base import BatchMode, RunnerSettings
@@ -102,9 +102,7 @@ def test_a_frame_that_is_a_slice_of_something_wider_is_run_right(tmp_path: Path)
         ([np.zeros(SHAPE, np.float32)], "a frame is float32"),
     ],
 )
-def test_frames_that_do_not_fit_are_refused(
-    tmp_path: Path, frames: list[NDArray[np.uint8]], says: str
-) -> None:
+def test_frames_that_do_not_fit_are_refused(tmp_path: Path, frames: list[NDArray[np.uint8]], says: str) -> None:
     with open_engine(toy_bundle(tmp_path), RunnerSettings(max_batch=4)) as engine:
         lane = engine.open_lane()
         with pytest.raises(RunError, match=says):
@@ -116,7 +114,7 @@ def test_a_lane_goes_on_after_a_batch_that_failed(tmp_path: Path) -> None:
     too_bright = np.full(SHAPE, 255, np.uint8)
     with open_engine(toy_bundle(tmp_path)) as engine:
         lane = engine.open_lane()
-        with pytest.raises(RunError, match="ONNX Runtime failed on a batch of 2: .*[Ii]ndices"):
+        with pytest.raises(RunError, match=r"ONNX Runtime failed on a batch of 2: .*[Ii]ndices"):
             lane.run([good[0], too_bright])
         assert_answers(lane.run(good), good)
 

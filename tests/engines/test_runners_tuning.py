@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pytest
-from support_bundles import toy_bundle, toy_manifest
 
+from support_bundles import toy_bundle, toy_manifest
 from vedette_engines.bundle import Bundle
 from vedette_engines.errors import RunError
 from vedette_engines.manifest import Bench

@@ -35,7 +35,7 @@ VERSION = "1"
 
 _PITCH = 4
 _COLUMNS, _ROWS = WIDTH // _PITCH, HEIGHT // _PITCH
-# Saturation at which a pixel counts as lit: about half of what a square keeps after video coding.
+# Saturation of a pixel that is in a square: about half of what a square keeps after video coding.
 _LIT = 115.0
 _FAR = 1000.0
 
@@ -73,8 +73,11 @@ def _anchors(g: Graph, saturation: str) -> tuple[str, str]:
     leftward = g.op("MaxPool", dark, kernel_shape=[1, stretch], strides=[_PITCH, _PITCH])
     upward = g.op("MaxPool", dark, kernel_shape=[stretch, 1], strides=[_PITCH, _PITCH])
     joined = g.op("Min", g.slice(leftward, 2, 1, _ROWS + 1), g.slice(upward, 3, 1, _COLUMNS + 1))
+    # A point at the upper left has more of the square right below it; one at a ragged lower right has not.
     here = g.grid(saturation, (2, 3), (HEIGHT, WIDTH), _PITCH)
-    stands = g.op("And", g.op("GreaterOrEqual", here, lit), g.op("Greater", joined, g.number(-_LIT)))
+    below = g.grid(saturation, (2, 3), (HEIGHT, WIDTH), _PITCH, start=1)
+    within = g.op("GreaterOrEqual", g.op("Min", here, below), lit)
+    stands = g.op("And", within, g.op("Greater", joined, g.number(-_LIT)))
     # The peak right of and below the point, which is the square's upper left: the point itself may lie on the edge.
     peak = g.op("MaxPool", saturation, kernel_shape=[stretch, stretch], strides=[_PITCH, _PITCH], pads=[0, 0, 1, 1])
     share = g.op("Mul", peak, g.number(1.0 / 255.0))

@@ -70,11 +70,10 @@ class Graph:
         """Take a range along one axis."""
         return self.op("Slice", x, self.ints(start), self.ints(end), self.ints(axis), self.ints(step))
 
-    def grid(self, x: str, axes: Sequence[int], ends: Sequence[int], step: int) -> str:
-        """Take every step-th element along some axes, from the first on."""
-        return self.op(
-            "Slice", x, self.ints(*[0] * len(axes)), self.ints(*ends), self.ints(*axes), self.ints(*[step] * len(axes))
-        )
+    def grid(self, x: str, axes: Sequence[int], ends: Sequence[int], step: int, start: int = 0) -> str:
+        """Take every step-th element along some axes."""
+        starts, steps = [start] * len(axes), [step] * len(axes)
+        return self.op("Slice", x, self.ints(*starts), self.ints(*ends), self.ints(*axes), self.ints(*steps))
 
     def reduce(self, kind: str, x: str, axis: int, *, keep: bool = True) -> str:
         """Reduce one axis; `kind` is Max, Min or Sum."""
