@@ -68,7 +68,7 @@ class OpenedPerson:
         self._pictures = dict(zip(range(1, len(person.SCALES)), resized, strict=True))
         for name in [*self._pictures.values(), *(f"svm_{index}" for index in range(len(person.SCALES)))]:
             model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-        self._session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        self._session: Any = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
     def look(self, frame: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
         """Tell, scale by scale, the picture `uint8 [h, w, 3]` and its windows' SVM scores `float32 [rows, columns]`.
