@@ -470,12 +470,12 @@ class _Call:
             self.news.clear()
             while self.replies:
                 await self.write(self.replies.popleft())
+            flow = self.flow()  # what it says is settled must have been told before it is sent
             fresh = [v for v in self.session.ledger if v.verdict_index >= self.sent_index]
             for start in range(0, len(fresh), self.behaviour.bundle):
                 part = fresh[start : start + self.behaviour.bundle]
                 self.sent_index = part[-1].verdict_index + 1
                 await self.write(stream_pb2.AnalyzeStreamResponse(verdicts=part))
-            flow = self.flow()
             if flow != self.flow_sent and flow.ListFields():
                 self.flow_sent = flow
                 await self.write(stream_pb2.AnalyzeStreamResponse(flow=flow))
@@ -564,7 +564,7 @@ class TcpProxy:
         finally:
             if not link.dead:
                 sink.transport.abort()
-            self._writers.discard(sink)
+                self._writers.discard(sink)
 
 
 @dataclass

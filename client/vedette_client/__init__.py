@@ -4,6 +4,7 @@
 """
 
 from vedette_client.account import Account
+from vedette_client.analysis import Analysis
 from vedette_client.client import Client
 from vedette_client.errors import (
     AccountMismatchError,
@@ -24,6 +25,7 @@ from vedette_client.verdicts import Box, Detection, EngineResult, SkipReason, Ve
 __all__ = [
     "Account",
     "AccountMismatchError",
+    "Analysis",
     "AnalyzeOptions",
     "Box",
     "Client",

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import grpc
 import grpc.aio
 
+from vedette_client.analysis import Analysis
 from vedette_client.connection import ChannelPool
 from vedette_client.errors import OptionsError
-from vedette_client.feed import Feed, open_source_in_thread
+from vedette_client.feed import open_source_in_thread
 from vedette_client.options import AnalyzeFields, AnalyzeOptions, ReconnectOptions, StreamLimits, channel_name
 from vedette_client.session import Session
 from vedette_client.sessions import SessionInfo, SessionService
@@ -65,7 +66,7 @@ class Client:
         self._limits = limits or StreamLimits()
         self._pool: ChannelPool | None = None
         self._streams: set[Stream] = set()
-        self._feeds: set[Feed] = set()
+        self._analyses: set[Analysis] = set()
 
     async def __aenter__(self) -> Self:
         self._channels()
@@ -78,12 +79,10 @@ class Client:
 
     async def close(self) -> None:
         """End all streams and close all connections; may be called twice."""
-        for feed in list(self._feeds):
-            await feed.close()
+        for analysis in list(self._analyses):
+            await analysis.close()
         for stream in list(self._streams):
             await stream.close()
-        self._feeds.clear()
-        self._streams.clear()
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
@@ -93,8 +92,6 @@ class Client:
         source: Source | str,
         channel: str,
         options: AnalyzeOptions | None = None,
-        *,
-        on_open: Callable[[Stream], None] | None = None,
         **fields: Unpack[AnalyzeFields],
     ) -> AsyncGenerator[Verdict, None]:
         """Send a source and iterate over its verdicts, until every packet has one.
@@ -105,7 +102,6 @@ class Client:
             source: A source, or what `open_source` understands: a path, a URL, `synthetic:...`.
             channel: Name of the channel.
             options: What is wanted.
-            on_open: Called with the stream once it is accepted.
             fields: Single options, over those in `options`.
 
         Raises:
@@ -113,24 +109,47 @@ class Client:
             AccountMismatchError: The server counted differently.
             ClientError: What else ended the stream.
         """
+        analysis = await self.start(source, channel, options, **fields)
+        try:
+            async for verdict in analysis:
+                yield verdict
+        finally:
+            await analysis.close()
+
+    async def start(
+        self,
+        source: Source | str,
+        channel: str,
+        options: AnalyzeOptions | None = None,
+        *,
+        on_sent: Callable[[int, SourcePacket], None] | None = None,
+        on_flow: Callable[[Flow], None] | None = None,
+        **fields: Unpack[AnalyzeFields],
+    ) -> Analysis:
+        """Begin to send a source; as `analyze`, for those who want the stream, too.
+
+        Args:
+            source: A source, or what `open_source` understands.
+            channel: Name of the channel.
+            options: What is wanted.
+            on_sent: Called with each packet and its number when it is sent for the first time.
+            on_flow: Called after each flow message of the server: rate hints, keyframe requests.
+            fields: Single options, over those in `options`.
+
+        Raises:
+            SourceError: The source cannot be opened.
+            ClientError: The server cannot be reached, or does not take the stream.
+        """
         video, opened = await self._open_source(source)
         try:
-            stream = await self.open(channel, video, options, **fields)
+            stream = await self.open(channel, video, options, on_sent=on_sent, on_flow=on_flow, **fields)
         except BaseException:
             opened.close()
             raise
-        feed = Feed(opened, stream, stream.policy)
-        self._feeds.add(feed)
-        try:
-            if on_open is not None:
-                on_open(stream)
-            async for verdict in stream:
-                yield verdict
-            feed.raise_failure()
-        finally:
-            await feed.close()
-            self._feeds.discard(feed)
-            await stream.close()
+        analysis = Analysis(opened, stream)
+        self._analyses.add(analysis)
+        stream.add_done_callback(lambda _: self._analyses.discard(analysis))
+        return analysis
 
     async def open(
         self,

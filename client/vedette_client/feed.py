@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from vedette_client.errors import ClientError, SourceError, StreamClosedError
+from vedette_client.errors import ClientError, SourceError
 from vedette_client.options import Policy
 
 if TYPE_CHECKING:
@@ -60,13 +60,11 @@ class Feed:
     Args:
         source: An opened source; closed when the feed ends.
         stream: Where its packets go.
-        policy: The stream's policy.
     """
 
-    def __init__(self, source: Source, stream: Stream, policy: Policy) -> None:
+    def __init__(self, source: Source, stream: Stream) -> None:
         self._source = source
         self._stream = stream
-        self._recorded = policy is Policy.EVERY_FRAME
         self._loop = asyncio.get_running_loop()
         self._queue: deque[SourcePacket | None] = deque()
         self._lock = threading.Condition()
@@ -103,21 +101,31 @@ class Feed:
             self._lock.notify_all()
 
     async def _send(self) -> None:
-        stream = self._stream
         try:
-            while True:
-                await self._filled.wait()
-                self._filled.clear()
-                for packet in self._take_all():
-                    if packet is None:
-                        await stream.finish()
-                        return
-                    wait = self._recorded or (not self._source.live and packet.due_s is None)
-                    await stream.send(packet, wait=wait)
-        except (ClientError, StreamClosedError):
+            await self._send_all()
+        except ClientError:
             return  # the stream itself tells its readers
+        except Exception as error:  # noqa: BLE001  it is handed to the reader of the stream
+            self._failure = error
         finally:
             self._halt()
+        with contextlib.suppress(ClientError):
+            await self._stream.finish()
+
+    async def _send_all(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            for packet in self._take_all():
+                if packet is None:
+                    return
+                await self._stream.send(packet, wait=self._may_wait(packet))
+
+    def _may_wait(self, packet: SourcePacket) -> bool:
+        """Tell whether the source can be slowed: recorded streams, and files sent as fast as possible."""
+        if self._stream.policy is Policy.EVERY_FRAME:
+            return True
+        return not self._source.live and packet.due_s is None
 
     def _take_all(self) -> list[SourcePacket | None]:
         with self._lock:

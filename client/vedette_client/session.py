@@ -320,8 +320,8 @@ class Session:
             raise ConnectionLostError(f"verdict {wire.verdict_index} came where {self.next_index} was due")
         entry = self.buffer.settle(wire.sequence)
         if entry is None:
-            raise ProtocolError(f"the server judged packet {wire.sequence}, which has its verdict or was never sent")
-        verdict = verdict_from_wire(wire, entry.packet)
+            self._take_back_untold(wire.sequence)
+        verdict = verdict_from_wire(wire, entry.packet if entry is not None else None)
         self.next_index += 1
         self.account.add_verdict(verdict)
         self.account.verdicts += 1
@@ -329,6 +329,13 @@ class Session:
         self.verdicts.append(verdict)
         if self._unacked_since_s is None:
             self._unacked_since_s = now_s
+
+    def _take_back_untold(self, sequence: int) -> None:
+        """Correct the count of a packet that was said to be settled before its verdict came."""
+        if sequence >= self.next_sequence or self._since_restart.skipped[_UNTOLD] <= 0:
+            raise ProtocolError(f"the server judged packet {sequence}, which has its verdict or was never sent")
+        self.account.skipped[_UNTOLD] -= 1
+        self._since_restart.skipped[_UNTOLD] -= 1
 
     def _settle_untold(self, through: int) -> None:
         untold = len(self.buffer.settle_through(through))
