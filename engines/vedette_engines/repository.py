@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _RELEASE = re.compile(r"v?(\d+(?:\.\d+)*)(.*)", re.DOTALL)
+_Fingerprint = tuple[tuple[str, int, int, int], ...]
 _RUNS = re.compile(r"\d+|[^\W\d_]+")
 
 
@@ -73,7 +74,8 @@ def _runs(text: str) -> tuple[tuple[int, int, str], ...]:
 class EngineRepository:
     """The engines in some roots.
 
-    Holds no state but the roots: what is published later is found without a restart. Any thread may call it.
+    What is published later is found without a restart. A bundle is checked again only when its files have changed
+    (by time, size and inode), so that resolving costs no hash of a large model each time. Any thread may call it.
 
     Args:
         roots: Folders with NAME/VERSION/engine.toml; the first that has an engine wins. Missing ones are empty.
@@ -81,10 +83,11 @@ class EngineRepository:
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = tuple(roots)
+        self._checked: dict[Path, tuple[_Fingerprint, Listed]] = {}
 
     def list(self) -> tuple[Listed, ...]:
         """Check all bundles: by name, the newest version first; bad ones with their reason."""
-        entries = [_check(path) for path in self._folders()]
+        entries = [self._check(path) for path in self._folders()]
         good: dict[tuple[str, str], Path] = {}
         for entry in entries:
             if entry.bundle is not None:
@@ -110,10 +113,21 @@ class EngineRepository:
             have = ", ".join(path.name for path in of_name)
             raise EngineNotFoundError(f"engine {name!r} has no version {version!r}; there are: {have}")
         for path in wanted:
-            entry = _check(path)
+            entry = self._check(path)
             if entry.bundle is not None:
                 return entry.bundle
-        raise BundleError(_check(wanted[0]).reason)
+        raise BundleError(self._check(wanted[0]).reason)
+
+    def _check(self, path: Path) -> Listed:
+        try:
+            before = _fingerprint(path)
+            known = self._checked.get(path)
+            if known is None or known[0] != before:
+                known = (before, Listed(path.parent.name, path.name, path, load_bundle(path)))
+                self._checked[path] = known
+        except (BundleError, OSError) as error:
+            return Listed(path.parent.name, path.name, path, None, str(error))
+        return known[1]
 
     def _folders(self) -> Sequence[Path]:
         """Find the bundles' folders: by name, the newest version first, then in the order of the roots."""
@@ -123,11 +137,10 @@ class EngineRepository:
         return found
 
 
-def _check(path: Path) -> Listed:
-    try:
-        return Listed(path.parent.name, path.name, path, load_bundle(path))
-    except BundleError as error:
-        return Listed(path.parent.name, path.name, path, None, str(error))
+def _fingerprint(path: Path) -> _Fingerprint:
+    """Tell the state of a folder's files without reading them."""
+    states = [(file.name, file.stat()) for file in sorted(path.iterdir())]
+    return tuple((name, state.st_mtime_ns, state.st_size, state.st_ino) for name, state in states)
 
 
 def _bundles_in(root: Path) -> Iterator[Path]:

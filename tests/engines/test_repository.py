@@ -102,3 +102,27 @@ def test_the_box_has_its_engines_and_they_are_good() -> None:
     listed = EngineRepository([boxed_root()]).list()
 
     assert [(entry.name, entry.reason) for entry in listed] == [("blobs", ""), ("person", "")]
+
+
+def test_a_bundle_that_is_spoilt_after_it_was_served_is_refused_and_one_that_is_mended_is_served(
+    tmp_path: Path,
+) -> None:
+    bundle = toy_bundle(tmp_path)
+    good = (bundle.path / "model.onnx").read_bytes()
+    repository = EngineRepository([tmp_path])
+    assert repository.resolve("toy") == repository.resolve("toy") == bundle
+
+    spoil(bundle)
+    with pytest.raises(BundleError, match="bytes, but"):
+        repository.resolve("toy")
+
+    (bundle.path / "model.onnx").write_bytes(good)
+    assert repository.resolve("toy") == bundle
+
+
+def test_an_unchanged_bundle_is_not_read_again(tmp_path: Path) -> None:
+    bundle = toy_bundle(tmp_path)
+    repository = EngineRepository([tmp_path])
+
+    assert repository.resolve("toy") is repository.resolve("toy")
+    assert repository.resolve("toy") == bundle
