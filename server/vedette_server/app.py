@@ -102,7 +102,7 @@ class App:
             registry = Registry(
                 settings.server.max_channels,
                 settings.server.resume_window_s,
-                on_taken=pipeline.add,
+                on_taken=partial(_take_in, pipeline, factory),
                 on_gone=partial(_let_go, pipeline, metrics),
             )
             streams = StreamService(settings, registry, factory, authenticator, metrics, bell, version("vedette"))
@@ -112,7 +112,7 @@ class App:
                 await self._preload(engines)
                 await server.start()
                 await server.set_serving(serving=True)
-                print(f"vedette: serving on {settings.server.host}:{server.port}", flush=True)  # noqa: T201
+                print(f"vedette: serving on {server.address}", flush=True)  # noqa: T201
                 if metrics.port is not None:
                     print(f"vedette: metrics on {settings.metrics.host}:{metrics.port}", flush=True)  # noqa: T201
                 ticker = asyncio.create_task(self._tick(streams, registry))
@@ -180,6 +180,11 @@ class App:
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
+
+
+def _take_in(pipeline: Pipeline, factory: SessionFactory, session: Session) -> None:
+    pipeline.add(session)
+    factory.watch(session)
 
 
 def _let_go(pipeline: Pipeline, metrics: Metrics, session: Session, channel_free: bool) -> None:

@@ -19,22 +19,29 @@ if TYPE_CHECKING:
 class Channel(Protocol):
     """What the pipeline needs of a channel's session."""
 
+    def __hash__(self) -> int: ...
+
     @property
     def config(self) -> ChannelConfig:
         """The configuration in effect."""
+        ...
 
     @property
     def inferences(self) -> tuple[InferenceClient, ...]:
         """What runs the channel's engines, in the order of its configuration."""
+        ...
 
     def work(self) -> bool:
         """Do one step of decoding, on a worker; tell whether there is more to do."""
+        ...
 
     def skip(self, frame: Frame, reason: SkipReason, detail: str = "") -> None:
         """Settle a frame that is not analysed."""
+        ...
 
     def infer(self, frame: Frame, engine_index: int, inference: Inference) -> None:
         """Take one engine's result; settles the frame with the last of them."""
+        ...
 
 
 @dataclass(slots=True, eq=False)

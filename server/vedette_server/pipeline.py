@@ -83,6 +83,10 @@ class Pipeline:
         self._entries: dict[Channel, _Entry] = {}
         self._groups: dict[tuple[InferenceClient, ...], _Group] = {}
         self._ready: deque[_Entry] = deque()
+        self._pending = 0
+        self._idle = 0
+        # Pictures wait, but none of their engines has a free slot.
+        self._blocked = False
         self._stopping = False
         self._threads = [threading.Thread(target=self._run, name=f"worker-{index}") for index in range(workers)]
         for thread in self._threads:
@@ -123,6 +127,7 @@ class Pipeline:
             entry.weight = config.priority
             entry.group.queue.set_weight(channel, config.priority)
             displaced = entry.group.queue.set_newest_wins(channel, config.policy is DeliveryPolicy.LIVE)
+            self._pending -= len(displaced)
         for frame in displaced:
             channel.skip(frame, SkipReason.SUPERSEDED)
         self.wake(channel)
@@ -136,6 +141,7 @@ class Pipeline:
             group = entry.group
             group.weight -= entry.weight
             frames = group.queue.remove(channel)
+            self._pending -= len(frames)
             if group.weight == 0:
                 self._groups.pop(group.inferences, None)
             return frames
@@ -150,10 +156,15 @@ class Pipeline:
     def slots_freed(self) -> None:
         """Say that an engine has free slots."""
         with self._work_there:
-            self._work_there.notify()
+            self._blocked = False
+            if self._pending and self._idle:
+                self._work_there.notify()
 
     def offer(self, frame: Frame) -> Frame | None:
-        """Let a frame wait for its turn; return the one that it displaced, if any."""
+        """Let a frame wait for its turn; return the one that it displaced, if any.
+
+        Called by a worker, which looks for jobs when it is done with the one at hand: it wakes nobody.
+        """
         with self._work_there:
             entry = self._entries.get(frame.channel)
             if entry is None:
@@ -163,14 +174,22 @@ class Pipeline:
                 floor = min((other.virtual for other in self._groups.values() if len(other.queue)), default=0.0)
                 group.virtual = max(group.virtual, floor)
             displaced = group.queue.offer(frame.channel, frame)
-            self._work_there.notify()
+            if displaced is None:
+                self._pending += 1
+                self._blocked = False
             return displaced
+
+    def pending(self, channel: Channel) -> int:
+        """Return how many of a channel's frames wait for their turn."""
+        with self._work_there:
+            entry = self._entries.get(channel)
+            return 0 if entry is None else entry.group.queue.pending(channel)
 
     @property
     def depths(self) -> tuple[int, int]:
         """Channels that wait for a decoder, and pictures that wait for their turn."""
         with self._work_there:
-            return len(self._ready), sum(len(group.queue) for group in self._groups.values())
+            return len(self._ready), self._pending
 
     def _queue(self, entry: _Entry) -> None:
         """Put a channel in line, unless it is there or its pictures must be used up first."""
@@ -179,7 +198,8 @@ class Pipeline:
         elif not entry.queued and self._has_room(entry):
             entry.queued = True
             self._ready.append(entry)
-            self._work_there.notify()
+            if self._idle:
+                self._work_there.notify()
 
     def _has_room(self, entry: _Entry) -> bool:
         if entry.channel.config.policy is DeliveryPolicy.LIVE:
@@ -192,7 +212,12 @@ class Pipeline:
                 while (job := self._next()) is None:
                     if self._stopping:
                         return
+                    self._idle += 1
                     self._work_there.wait()
+                    self._idle -= 1
+                if self._idle and (self._ready or (self._pending and not self._blocked)):
+                    # Whoever takes a job wakes one more for the next: callers need not.
+                    self._work_there.notify()
             try:
                 job()
             except Exception:  # noqa: BLE001 - a worker outlives whatever one channel does to it
@@ -213,8 +238,11 @@ class Pipeline:
         return None
 
     def _pick(self) -> _Pick | None:
+        if not self._pending or self._blocked:
+            return None
         waiting = [group for group in self._groups.values() if len(group.queue)]
-        waiting.sort(key=lambda group: group.virtual)
+        if len(waiting) > 1:
+            waiting.sort(key=lambda group: group.virtual)
         for group in waiting:
             slots = _acquire(group.inferences)
             if slots is None:
@@ -223,12 +251,14 @@ class Pipeline:
             if picked is None:
                 _release(group.inferences, slots)
                 continue
+            self._pending -= 1
             frame = picked[1]
             group.virtual += 1.0 / max(group.weight, 1)
             entry = self._entries.get(frame.channel)
             if entry is not None and not entry.running and frame.channel.config.policy is DeliveryPolicy.EVERY_FRAME:
                 self._queue(entry)
             return _Pick(frame, slots)
+        self._blocked = True
         return None
 
     def _decode(self, entry: _Entry) -> None:

@@ -60,20 +60,26 @@ class InferenceClient(Protocol):
     @property
     def label(self) -> EngineLabel:
         """Name, version and output layout of the engine."""
+        ...
 
     @property
     def fit(self) -> Letterbox:
         """Size and placement of the engine's input."""
+        ...
 
     @property
     def defaults(self) -> Defaults:
         """What holds for a channel that says nothing of scores and overlap."""
+        ...
 
     def acquire(self) -> Slot | None:
         """Take a free slot, or None when all are in use. Never blocks."""
+        ...
 
     def release(self, slot: Slot) -> None:
         """Give back a slot that was not submitted."""
+        ...
 
     def submit(self, surface: Surface) -> None:
         """Run the surface in one of the next batches. Never blocks."""
+        ...

@@ -11,6 +11,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from vedette_engines.cli_roots import user_roots
 from vedette_engines.errors import BundleError, EngineNotFoundError, EnginesError, LoadError
 from vedette_engines.manifest import Task
 from vedette_engines.repository import EngineRepository, boxed_root
@@ -55,7 +56,7 @@ class Engines:
         self._metrics = metrics
         self._on_slot_free = on_slot_free
         self._on_health = on_health
-        self._repository = EngineRepository([*settings.dirs, boxed_root()])
+        self._repository = EngineRepository([*user_roots(settings.dirs), boxed_root()])
         self._lock = threading.Lock()
         self._loading: dict[tuple[str, str], threading.Lock] = {}
         self._loaded: dict[tuple[str, str], LocalInference] = {}

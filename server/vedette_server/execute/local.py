@@ -13,9 +13,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from vedette_engines.manifest import DetectorOutput
 from vedette_server.batch.batcher import Batcher
 from vedette_server.data.verdict import EngineLabel
 from vedette_server.execute.client import Inference, Surface
+from vedette_server.metrics import EngineDepths
 from vedette_server.picture.letterbox import Letterbox
 from vedette_server.picture.slots import Slot, SlotPool
 
@@ -63,7 +65,7 @@ class LocalInference:
             backend=engine.backend,
             task=manifest.task,
             labels=tuple(manifest.labels),
-            extras=tuple(manifest.output.extras),
+            extras=manifest.output.extras if isinstance(manifest.output, DetectorOutput) else (),
         )
         self.defaults = manifest.defaults
         self.fit = Letterbox(manifest.input.width, manifest.input.height, manifest.input.letterbox, manifest.input.pad)
@@ -84,6 +86,7 @@ class LocalInference:
             threading.Thread(target=self._run_lane, args=(engine.open_lane(),), name=f"lane-{self.label.name}-{index}")
             for index in range(lanes)
         ]
+        metrics.watch(lambda: self.depths)
         for thread in self._threads:
             thread.start()
 
@@ -96,20 +99,19 @@ class LocalInference:
         self._slots.release(slot)
 
     @property
-    def slots_in_use(self) -> int:
-        """Slots that hold a frame now."""
-        return self._slots.in_use
-
-    @property
-    def waiting(self) -> int:
-        """Surfaces that wait for their batch to leave."""
-        return len(self._batcher)
+    def depths(self) -> EngineDepths:
+        """How much waits and is in use now."""
+        return EngineDepths(
+            ready=len(self._batcher), slots_in_use=self._slots.in_use, slots=self._slots.count, lanes=self.lanes
+        )
 
     def submit(self, surface: Surface) -> None:
         """Run the surface in one of the next batches. Never blocks."""
         with self._due:
             self._batcher.put(surface, self._clock())
-            self._due.notify()
+            # The first one starts a lane's clock, a full batch ends it; those between wake nobody.
+            if len(self._batcher) % self.max_batch in {0, 1}:
+                self._due.notify()
 
     def close(self) -> None:
         """Run what was submitted, then end the lanes and close the engine; may be called twice."""
@@ -118,6 +120,7 @@ class LocalInference:
             self._due.notify_all()
         for thread in self._threads:
             thread.join()
+        self._metrics.watch(None)
         self._engine.close()
 
     def _run_lane(self, lane: Lane) -> None:

@@ -18,6 +18,7 @@ class Wakeable(Protocol):
 
     def wake(self) -> None:
         """Look for news; called on the event loop."""
+        ...
 
 
 class Bell:

@@ -34,6 +34,7 @@ class Server:
 
     Attributes:
         port: The port that it listens on.
+        address: The same as `host:port`.
 
     Raises:
         SettingsError: The address cannot be listened on, or a credential cannot be used.
@@ -60,9 +61,10 @@ class Server:
             names = (STREAMS, SESSIONS, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._grpc)
         self.port = self._listen(settings)
+        self.address = f"{_host(settings)}:{self.port}"
 
     def _listen(self, settings: Settings) -> int:
-        host = f"[{settings.server.host}]" if ":" in settings.server.host else settings.server.host
+        host = _host(settings)
         address = f"{host}:{settings.server.port}"
         credentials = server_credentials(settings.tls)
         try:
@@ -91,3 +93,9 @@ class Server:
     async def stop(self, grace_s: float) -> None:
         """Take no more calls, and end those there are after the grace."""
         await self._grpc.stop(grace_s)
+
+
+def _host(settings: Settings) -> str:
+    """Return the host as addresses have it: an IPv6 address in brackets."""
+    host = settings.server.host
+    return f"[{host}]" if ":" in host else host

@@ -6,10 +6,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from vedette.v1 import session_pb2, session_pb2_grpc
-from vedette_server.errors import InvalidError, VedetteError
+from vedette_server.errors import InvalidError
 from vedette_server.rpc.answers import session_to_wire
 from vedette_server.rpc.auth import Permission
-from vedette_server.rpc.status import end
+from vedette_server.rpc.status import ending
 
 if TYPE_CHECKING:
     import grpc
@@ -39,25 +39,26 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         self, request: session_pb2.GetSessionRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> session_pb2.GetSessionResponse:
         """Get the account of a session."""
-        try:
-            match = _NAME.fullmatch(request.name)
-            if match is None:
-                raise InvalidError(
-                    "INVALID_NAME", f"name is {request.name!r}; allowed: channels/{{channel}}/sessions/{{session}}"
-                )
-            self._authenticator.authorize(context.invocation_metadata() or (), Permission.WATCH, match[1])
-            return session_pb2.GetSessionResponse(session=session_to_wire(self._registry.get(match[1], match[2])))
-        except VedetteError as error:
-            await end(context, error)
+        async with ending(context):
+            return self._get(request, context)
 
     async def ListSessions(  # noqa: N802 - the contract's name
         self, request: session_pb2.ListSessionsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> session_pb2.ListSessionsResponse:
         """List the sessions that the server remembers."""
-        try:
+        async with ending(context):
             return self._list(request, context)
-        except VedetteError as error:
-            await end(context, error)
+
+    def _get(
+        self, request: session_pb2.GetSessionRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> session_pb2.GetSessionResponse:
+        match = _NAME.fullmatch(request.name)
+        if match is None:
+            raise InvalidError(
+                "INVALID_NAME", f"name is {request.name!r}; allowed: channels/{{channel}}/sessions/{{session}}"
+            )
+        self._authenticator.authorize(context.invocation_metadata() or (), Permission.WATCH, match[1])
+        return session_pb2.GetSessionResponse(session=session_to_wire(self._registry.get(match[1], match[2])))
 
     def _list(
         self, request: session_pb2.ListSessionsRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -41,6 +41,7 @@ class Host(Protocol):
 
     def update_config(self, session: Session, update: stream_pb2.UpdateConfig) -> tuple[ChannelConfig, int]:
         """Change a session's configuration; return it and the first sequence that it holds for."""
+        ...
 
 
 class StreamCall:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from vedette.v1 import stream_pb2_grpc
-from vedette_server.errors import InvalidError, RefusedError, UnavailableError, VedetteError
+from vedette_server.errors import InvalidError, RefusedError, UnavailableError
 from vedette_server.rpc.auth import Permission
 from vedette_server.rpc.convert import ConfigDefaults, apply_update, config_from_wire
-from vedette_server.rpc.status import end
+from vedette_server.rpc.status import ending
 from vedette_server.rpc.stream_call import StreamCall
 
 if TYPE_CHECKING:
@@ -72,18 +72,19 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
             max_height=settings.decode.max_height,
         )
 
-    async def AnalyzeStream(  # noqa: N802 - the contract's name
+    # grpc.aio also takes a coroutine that reads and writes through the context; the stubs know generators only.
+    async def AnalyzeStream(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]  # noqa: N802
         self,
         request_iterator: Any,  # noqa: ARG002 - read through the context
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> None:
         """Analyse one camera's stream."""
-        try:
-            await self._analyze(context)
-        except VedetteError as error:
-            if isinstance(error, RefusedError):
+        async with ending(context):
+            try:
+                await self._analyze(context)
+            except RefusedError as error:
                 self._metrics.refused(error.reason)
-            await end(context, error)
+                raise
 
     def update_config(self, session: Session, update: stream_pb2.UpdateConfig) -> tuple[ChannelConfig, int]:
         """Change a session's configuration; return it and the first sequence that it holds for."""

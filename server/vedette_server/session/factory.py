@@ -121,11 +121,11 @@ class SessionFactory:
 
     def watch(self, session: Session) -> None:
         """Let the metrics ask for a session's depths."""
-        config = session.config
-        engine = "+".join(ref.name for ref in config.engines)
 
         def depths() -> ChannelDepths:
             inbox, unacknowledged = session.depths
-            return ChannelDepths(inbox=inbox, pending=0, unacknowledged=unacknowledged)
+            pending = self._scheduler.pending(session)
+            return ChannelDepths(inbox=inbox, pending=pending, unacknowledged=unacknowledged)
 
-        self._metrics.channel(config.channel, engine).watch(depths)
+        engine = "+".join(inference.label.name for inference in session.inferences)
+        self._metrics.channel(session.config.channel, engine).watch(depths)

@@ -27,7 +27,7 @@ from vedette_server.session.outgoing import Flow, Outgoing
 from vedette_server.session.rate import RateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from vedette_server.data.config import ChannelConfig
     from vedette_server.data.packet import Packet
@@ -48,15 +48,23 @@ class Scheduler(Protocol):
 
     def update(self, channel: Session) -> None:
         """Take over a channel's new priority and policy."""
+        ...
 
     def remove(self, channel: Session) -> list[Frame]:
         """Let a channel go and return its frames that waited for their turn."""
+        ...
 
     def wake(self, channel: Session) -> None:
         """Say that a channel has work."""
+        ...
 
     def offer(self, frame: Frame) -> Frame | None:
         """Let a frame wait for its turn; return the one that it displaced, if any."""
+        ...
+
+    def pending(self, channel: Session) -> int:
+        """Return how many of a channel's frames wait for their turn."""
+        ...
 
 
 class Listener(Protocol):
@@ -64,9 +72,11 @@ class Listener(Protocol):
 
     def news(self) -> None:
         """Say, from any thread, that `Session.outgoing` has something."""
+        ...
 
     def displaced(self) -> None:
         """Say, from the event loop, that another connection took the session over."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,12 +429,15 @@ class Session:
             answers += decoder.flush()
         return answers
 
-    def _take_answers(self, answers: Iterable[Decoded], refuse: SkipReason | None = None) -> None:
+    def _take_answers(self, answers: Sequence[Decoded], refuse: SkipReason | None = None) -> None:
         """Give every answer its place, and send the pictures on their way."""
         now = self._clock()
         with self._lock:
             admitted = [self._admit(answer, now, refuse) for answer in answers]
         frames = [frame for frame in admitted if frame is not None]
+        pictures = sum(answer.picture is not None for answer in answers)
+        if pictures:
+            self._parts.metrics.picture(pictures)
         for frame in frames:
             displaced = self._parts.scheduler.offer(frame)
             if displaced is not None:
