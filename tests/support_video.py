@@ -55,6 +55,10 @@ RECIPES = {
     "h264-b-flat": Recipe(
         "libx264", Codec.H264, (("g", "12"), ("bf", "2"), ("x264-params", "b-pyramid=none:slices=3"))
     ),
+    "h264-plain": Recipe("libx264", Codec.H264, (("g", "12"), ("profile", "baseline"), ("x264-params", "slices=2"))),
+    "h264-plain-b": Recipe(
+        "libx264", Codec.H264, (("g", "12"), ("bf", "2"), ("x264-params", "cabac=0:b-pyramid=none"))
+    ),
     "h264-open": Recipe("libx264", Codec.H264, (("g", "10"), ("bf", "3"), ("x264-params", "open-gop=1:min-keyint=10"))),
     "h264-refresh": Recipe("libx264", Codec.H264, (("g", "10"), ("bf", "0"), ("x264-params", "intra-refresh=1"))),
     "h264-interlaced": Recipe("libx264", Codec.H264, (("g", "12"), ("x264-params", "tff=1"))),
@@ -64,6 +68,9 @@ RECIPES = {
     ),
     "hevc-open": Recipe(
         "libx265", Codec.HEVC, (("x265-params", "log-level=none:keyint=10:bframes=3:open-gop=1:pools=1"),)
+    ),
+    "hevc-layers": Recipe(
+        "libx265", Codec.HEVC, (("x265-params", "log-level=none:keyint=16:bframes=3:temporal-layers=3:pools=1"),)
     ),
     "av1": Recipe("libsvtav1", Codec.AV1, (("g", "12"), ("preset", "12"), ("svtav1-params", "pred-struct=1"))),
     "av1-b": Recipe("libsvtav1", Codec.AV1, (("g", "16"), ("preset", "12"))),
@@ -231,6 +238,8 @@ def plain(source: Clip) -> list[str]:
         context.extradata = source.fmt.extradata
     frames = []
     for packet in source.packets:
-        frames += context.decode(av.Packet(packet.data))
+        padded = av.Packet(len(packet.data))
+        padded.update(packet.data)
+        frames += context.decode(padded)
     frames += context.decode(None)
     return [digest(frame) for frame in frames]

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
 # Whose headers tell a lost picture that nothing refers to from one that others need.
 COUNTED = ["h264-b", "h264-b-flat", "h264-open", "h264-mp4", "hevc-b", "hevc-open", "hevc-mp4"]
 # Whose decoder shows damage inside a packet; FFmpeg's HEVC decoder does not look for it.
-SELF_CHECKING = ["h264", "h264-b-flat", "h264-refresh", "h264-mp4", "av1", "av1-b", "vp9", "mpeg4", "mpeg4-b"]
+SELF_CHECKING = [
+    "h264",
+    "h264-plain",
+    "h264-plain-b",
+    "h264-b-flat",
+    "h264-refresh",
+    "h264-mp4",
+    "av1",
+    "av1-b",
+    "vp9",
+    "mpeg4",
+    "mpeg4-b",
+]
 
 
 def units(name: str) -> list:
@@ -165,6 +177,34 @@ def test_a_packet_cut_off_anywhere_is_never_clean_nor_what_refers_to_it(name: st
         outcome = run(source, [*source.packets[:hit], cut, *source.packets[hit + 1 :]])
         assert_clean_pictures_are_true(name, outcome.clean)
         assert outcome.skipped[hit][0] in {"UNDECODABLE", "NO_FRAME"}
+
+
+@pytest.mark.parametrize("name", ["h264-plain-b", "mpeg4-b"])
+def test_a_damaged_picture_that_nothing_refers_to_leaves_no_trace_in_clean_ones(name: str) -> None:
+    source = clip(name)
+    for hit in [n for n, unit in enumerate(units(name)) if unit.disposable]:
+        whole = source.packets[hit].data
+        for length in (len(whole) // 3, len(whole) // 2, len(whole) - 4):
+            cut = replace(source.packets[hit], data=whole[:length])
+            outcome = run(source, [*source.packets[:hit], cut, *source.packets[hit + 1 :]])
+            assert_clean_pictures_are_true(name, outcome.clean)
+
+
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [("h264-plain", b"\0\0\1\x65"), ("mpeg4", b"\0\0\1\xb3"), ("av1", b"\x32")],
+)
+def test_a_replaced_decoder_knows_the_parameter_sets_that_came_only_once(name: str, picture: bytes) -> None:
+    source = clip(name)
+    packets = list(source.packets)
+    for key in [n for n, unit in enumerate(units(name)) if unit.keyframe and n]:
+        whole = packets[key].data
+        packets[key] = replace(packets[key], data=whole[whole.index(picture) :])
+        assert not open_reader(source.fmt.codec).read(packets[key].data).parameters
+    packets[5] = replace(packets[5], data=packets[5].data[: len(packets[5].data) // 2])
+    outcome = run(source, packets)
+    assert sorted(outcome.skipped) == list(range(5, 12))
+    assert_clean_pictures_are_true(name, outcome.clean)
 
 
 @pytest.mark.parametrize(("name", "share"), [("h264", 0.75), ("av1-b", 0.6), ("vp9", 0.75), ("mpeg4", 0.4)])

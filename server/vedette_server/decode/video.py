@@ -33,23 +33,21 @@ from vedette_server.decode.bitstream.inspect import open_reader
 from vedette_server.decode.damage import damage_in, tells_only_of_references
 from vedette_server.decode.references.gaps import TimeGaps
 from vedette_server.decode.references.opening import open_references
+from vedette_server.decode.video_picture import VideoPicture
 from vedette_server.errors import InvalidError, PictureTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from av.stream import Stream
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
-    from numpy.typing import NDArray
 
     from vedette_server.data.format import VideoFormat
     from vedette_server.data.packet import Packet
     from vedette_server.decode.base import Decoded
     from vedette_server.decode.bitstream.unit import AccessUnit
     from vedette_server.decode.limits import PictureLimits
-    from vedette_server.picture.letterbox import Letterbox
 
 _DECODERS = {
     Codec.H264: "h264",
@@ -59,67 +57,14 @@ _DECODERS = {
     Codec.VP9: "libvpx-vp9",
     Codec.MPEG4: "mpeg4",
 }
+_NAL_CODECS = {Codec.H264, Codec.HEVC}
 _REORDERING = {Codec.H264, Codec.HEVC, Codec.MPEG4}
 # VP9 and MPEG-4 headers do not count pictures: a missing one shows in the times alone.
 _TIME_TOLERANCE = {Codec.VP9: 1.5, Codec.MPEG4: 1.5}
 _OTHER_TOLERANCE = 8.0
 _MAX_EXTRADATA_BYTES = 1 << 20
 _CODED_MARGIN_PX = 128
-_ERRORS_BEFORE_RENEWAL = 3
-
-
-class VideoPicture:
-    """One decoded picture, still as the decoder left it.
-
-    Args:
-        frame: The decoder's frame; held until ``close``.
-        fmt: Says the rotation, and the colours where the bitstream does not.
-    """
-
-    __slots__ = ("_fmt", "_frame", "_size")
-
-    def __init__(self, frame: VideoFrame, fmt: VideoFormat) -> None:
-        self._frame: VideoFrame | None = frame
-        self._fmt = fmt
-        self._size = (frame.width, frame.height)
-
-    @property
-    def width(self) -> int:
-        """Upright width in pixels."""
-        return self._size[1 if self._fmt.rotation_degrees in {90, 270} else 0]
-
-    @property
-    def height(self) -> int:
-        """Upright height in pixels."""
-        return self._size[0 if self._fmt.rotation_degrees in {90, 270} else 1]
-
-    @property
-    def rotation_degrees(self) -> int:
-        """The clockwise turn that makes it upright."""
-        return self._fmt.rotation_degrees
-
-    @property
-    def frame(self) -> VideoFrame:
-        """The decoder's frame, not to be changed.
-
-        Raises:
-            ValueError: The picture is closed.
-        """
-        if self._frame is None:
-            raise ValueError("the picture is closed")
-        return self._frame
-
-    def letterbox_into(self, slot: NDArray[np.uint8], fit: Letterbox) -> None:
-        """Resize, convert, turn and pad the picture into ``slot``: ``uint8 [height, width, 3]``, BGR."""
-        from vedette_server.picture.convert import video_frame_into  # noqa: PLC0415
-
-        fmt = self._fmt
-        turn = fmt.rotation_degrees
-        video_frame_into(self.frame, slot, fit, turn, fmt.color_space, fmt.color_range, fmt.sample_aspect)
-
-    def close(self) -> None:
-        """Give the frame back to the decoder."""
-        self._frame = None
+_MAX_PARAMETERS = 16
 
 
 class VideoDecoder:
@@ -148,7 +93,6 @@ class VideoDecoder:
         self._answers: list[Decoded] = []
         self._references = open_references(fmt.codec)
         self._gaps = TimeGaps(_TIME_TOLERANCE.get(fmt.codec, _OTHER_TOLERANCE), reorders=fmt.codec in _REORDERING)
-        self._failures = 0
         self._begin(fmt.extradata)
 
     def decode(self, packet: Packet) -> Sequence[Decoded]:
@@ -202,6 +146,7 @@ class VideoDecoder:
     def _begin(self, extradata: bytes) -> None:
         self._extradata = extradata
         self._headers = open_reader(self._fmt.codec, extradata)
+        self._parameters: dict[bytes, None] = {}
         self._renew_context()
 
     def _renew_context(self) -> None:
@@ -214,7 +159,8 @@ class VideoDecoder:
                 # Refused: the stream may still bring its parameter sets itself.
                 context = self._new_context()
         self._context = context
-        self._fed = False
+        self._fed = self._tainted = False
+        self._forgot = True
 
     def _new_context(self) -> VideoCodecContext:
         context = cast("VideoCodecContext", av.CodecContext.create(_DECODERS[self._fmt.codec], "r"))
@@ -237,6 +183,8 @@ class VideoDecoder:
         unit = self._headers.read(packet.data)
         if not packet.data:
             unit.error = "the packet is empty"
+        if unit.parameters and not unit.error:
+            self._remember(unit.parameters)
         if gap := self._gaps.gap_before(packet, keyframe=unit.keyframe):
             self._references.distrust(gap)
         if unit.h264 is not None and unit.h264.second:
@@ -247,6 +195,13 @@ class VideoDecoder:
             self._queue.resolve(pending, SkipReason.UNDECODABLE, exc.message)
             raise
         return pending, unit
+
+    def _remember(self, parameters: bytes) -> None:
+        """Keep the stream's own parameter sets, newest last, for a decoder that has to be replaced."""
+        self._parameters.pop(parameters, None)
+        self._parameters[parameters] = None
+        if len(self._parameters) > _MAX_PARAMETERS:
+            del self._parameters[next(iter(self._parameters))]
 
     def _reconfigure(self, extradata: bytes) -> None:
         """Start over with a new decoder configuration, after what the old decoder still holds."""
@@ -281,6 +236,8 @@ class VideoDecoder:
     def _feed(self, data: bytes, pending: Pending, unit: AccessUnit) -> None:
         """Decode one packet, and doubt what its errors, messages and flags make doubtful."""
         started = time.perf_counter()
+        if self._forgot:
+            data = self._reminded(data, unit)
         frames, trouble = self._decode(data, pending)
         pending.decode_s = time.perf_counter() - started
         if trouble and _has_pictures(unit):
@@ -291,10 +248,27 @@ class VideoDecoder:
         if not frames and self._fmt.codec not in _REORDERING:
             self._queue.resolve(pending, SkipReason.NO_FRAME, "no picture came of it")
 
+    def _reminded(self, data: bytes, unit: AccessUnit) -> bytes:
+        """Tell a new or flushed decoder the parameter sets that came earlier in the stream."""
+        self._forgot = False
+        if self._fmt.codec in _NAL_CODECS:
+            for parameters in self._parameters:
+                self._decode(parameters, None)
+        elif not unit.parameters and self._parameters:
+            # Alone, these decoders make nothing of them.
+            return next(reversed(self._parameters)) + data
+        return data
+
     def _spoil(self, pending: Pending, unit: AccessUnit, trouble: str) -> None:
         if pending.answer is None or not tells_only_of_references(trouble):
-            self._failures += unit.keyframe
-            self._references.lose(unit, f"a picture before it is broken: {trouble}")
+            self._tainted = True
+            why = f"a picture before it is broken: {trouble}"
+            if unit.h264 is not None and not unit.h264.arithmetic:
+                # Where CAVLC breaks off, FFmpeg adds the coefficients it has to the next macroblock it decodes,
+                # whichever picture that is of: nothing of this decoder can be believed any more.
+                self._references.distrust(why)
+            else:
+                self._references.lose(unit, why)
         self._queue.resolve(pending, SkipReason.UNDECODABLE, trouble)
 
     def _decode(self, data: bytes, pending: Pending | None) -> tuple[list[VideoFrame], str]:
@@ -330,10 +304,9 @@ class VideoDecoder:
                 pending, SkipReason.UNDECODABLE, f"the picture is {frame.width}x{frame.height}, over the limit"
             )
         elif frame.is_corrupt:
+            self._tainted = True
             self._references.distrust("a picture before it is broken")
             self._queue.resolve(pending, SkipReason.UNDECODABLE, "the decoder marked it as corrupt")
-        else:
-            self._failures = 0
 
     def _drain(self) -> None:
         """Take out the pictures that FFmpeg holds back, and make it forget all others."""
@@ -346,14 +319,15 @@ class VideoDecoder:
             frames = []
         depth = self._context.reorder_depth
         self._context.flush_buffers()
+        self._forgot = self._fmt.codec not in _NAL_CODECS
         # FFmpeg forgets the depth as well, and would show the first pictures out of order.
         self._context.reorder_depth = depth
         self._show(frames)
 
     def _restart(self) -> None:
+        """Begin anew; with a new decoder after an error, since flushing does not cure FFmpeg of all of it."""
         self._drain()
-        if self._failures >= _ERRORS_BEFORE_RENEWAL:
-            self._failures = 0
+        if self._tainted:
             self._renew_context()
 
 

@@ -42,6 +42,7 @@ class H264Slice:
         idr: The picture is an IDR picture.
         reference: Others may refer to it (`nal_ref_idc` is not 0).
         intra: All its slices are I slices.
+        arithmetic: It is coded with CABAC; else with CAVLC.
         frame_num: Counts reference frames, modulo ``max_frame_num``.
         max_frame_num: The modulus.
         field: 0 for a frame, 1 for a top field, 2 for a bottom field.
@@ -55,6 +56,7 @@ class H264Slice:
     idr: bool
     reference: bool
     intra: bool
+    arithmetic: bool
     frame_num: int
     max_frame_num: int
     field: int
@@ -74,7 +76,7 @@ class H264Headers:
 
     def __init__(self, extradata: bytes = b"") -> None:
         self._sps: dict[int, Sps] = {}
-        self._pps: dict[int, tuple[int, bool]] = {}
+        self._pps: dict[int, tuple[int, bool]] = {}  # its sequence parameter set; whether CABAC codes it
         self._length_size = 0
         self._first_field: H264Slice | None = None
         if extradata[:1] == b"\1" and len(extradata) >= 7:
@@ -143,7 +145,6 @@ class H264Headers:
             self._sps[number] = sps
         elif kind == _PPS:
             number, owner = bits.ue(), bits.ue()
-            bits.skip(1)
             self._pps[number & 255] = (owner, bool(bits.u(1)))
 
     def _read_slice(self, data: bytes, slices: list[tuple[int, int]], recovery: int | None, unit: AccessUnit) -> None:
@@ -153,7 +154,8 @@ class H264Headers:
         if bits.ue() != 0:
             raise HeaderError("the beginning of the picture is missing")
         slice_type, pps_number = bits.ue(), bits.ue()
-        sps = self._sps.get(self._pps.get(pps_number, (-1, False))[0])
+        sps_number, arithmetic = self._pps.get(pps_number, (-1, False))
+        sps = self._sps.get(sps_number)
         if sps is None:
             raise HeaderError(f"the parameter sets of picture parameter set {pps_number} are missing")
         if sps.separate_planes:
@@ -169,6 +171,7 @@ class H264Headers:
             idr=kind == _IDR,
             reference=not unit.disposable,
             intra=intra,
+            arithmetic=arithmetic,
             frame_num=frame_num,
             max_frame_num=1 << sps.frame_num_bits,
             field=field,

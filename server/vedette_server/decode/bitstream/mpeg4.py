@@ -63,6 +63,7 @@ class Mpeg4Headers:
                     self._read_group(_bits(data, first))
                 elif 0x20 <= code <= 0x2F:
                     self._read_layer(_bits(data, first))
+                    unit.parameters = _before_pictures(data)
         except HeaderError as exc:
             unit.error = str(exc)
         if not unit.error and not data.find(_START) >= 0:
@@ -139,6 +140,12 @@ def _starts(data: bytes) -> list[int]:
         starts.append(at + 3)
         at = data.find(_START, at + 3)
     return starts
+
+
+def _before_pictures(data: bytes) -> bytes:
+    """Return the headers of a packet that hold for all pictures after it."""
+    ends = [at for at in (data.find(b"\0\0\1\xb3"), data.find(b"\0\0\1\xb6")) if at >= 0]
+    return data[: min(ends, default=len(data))]
 
 
 def _bits(data: bytes, first: int) -> BitReader:
