@@ -86,6 +86,7 @@ class Decoder(Protocol):
         Raises:
             PictureTooLargeError: The stream's pictures are over the limit; the channel must end.
         """
+        ...
 
     def drop(self, packet: Packet, reason: SkipReason) -> Sequence[Decoded]:
         """Answer a packet that shedding keeps from the decoder, and remember what it breaks.
@@ -93,9 +94,12 @@ class Decoder(Protocol):
         Dropping a picture that others refer to makes the decoder answer those with LOST_REFERENCE
         until the next picture at which decoding can start.
         """
+        ...
 
     def flush(self) -> Sequence[Decoded]:
         """Answer all packets still held, at the end of the stream or before a discontinuity."""
+        ...
 
     def close(self) -> None:
         """Let go of everything; may be called twice."""
+        ...
