@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vedette_client.stream import Stream
 
 _QUEUED = 16
-_JOIN_S = 2.0
+_JOIN_S = 1.0
 
 
 async def open_source_in_thread(source: Source) -> SourceFormat:
