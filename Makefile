@@ -1,10 +1,16 @@
 # Every target sets up what it needs first: a virtual environment in .venv with the extras it wants.
-# uv is used where it is installed, else venv and pip. PYTHON and EXTRAS may be given.
+# uv is used where it is installed, else venv and pip. PYTHON, VENV and EXTRAS may be given.
 
-PYTHON ?= python3
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+CANDIDATES    := python3 python3.13 python3.12 python3.11 python
+PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 EXTRAS ?= cpu
+
+# The two ONNX Runtimes exclude each other: an environment that holds one does not get the other.
+KIND  := $(if $(findstring gpu,$(EXTRAS)),gpu,cpu)
+OTHER := $(if $(findstring gpu,$(EXTRAS)),cpu,gpu)
 
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
@@ -21,51 +27,62 @@ help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # The stamps say which extras are installed; they are older than pyproject.toml when it was changed.
-$(VENV)/.demo-ready: pyproject.toml
-	@echo "vedette: setting up $(VENV) with $(if $(UV),uv,venv and pip), extras: $(EXTRAS)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vedette: Python 3.11 or newer is needed, this is %d.%d; set PYTHON=" % sys.version_info[:2])'
+$(VENV)/.ready-$(EXTRAS): pyproject.toml
+	@$(if $(PYTHON),,echo "vedette: Python 3.11 or newer is needed; none of $(CANDIDATES) is; set PYTHON=" >&2; exit 1)
+	@$(PYTHON) -c '$(IS_NEW_ENOUGH)' || { echo "vedette: PYTHON=$(PYTHON) is not Python 3.11 or newer" >&2; exit 1; }
+	@test ! -e $(VENV)/.holds-$(OTHER) || { echo "vedette: $(VENV) holds [$(OTHER)], which [$(KIND)] excludes;" \
+		"run 'make clean' or give another VENV=" >&2; exit 1; }
+	@echo "vedette: setting up $(VENV) with $(if $(UV),uv,venv and pip), extras: $(EXTRAS) (some minutes, once)"
 	@$(CREATE)
+	@touch $(VENV)/.holds-$(KIND)
 	@$(INSTALL) -e '.[$(EXTRAS)]'
 	@touch $@
 
-$(VENV)/.test-ready: pyproject.toml $(VENV)/.demo-ready
-	@echo "vedette: adding what the tests need"
+$(VENV)/.ready-$(EXTRAS)-test: pyproject.toml $(VENV)/.ready-$(EXTRAS)
+	@echo "vedette: adding what tests and checks need"
 	@$(INSTALL) -e '.[$(EXTRAS),test]'
 	@touch $@
 
-demo: $(VENV)/.demo-ready  ## Set up, then show four cameras being watched
+READY      := $(VENV)/.ready-$(EXTRAS)
+TEST_READY := $(READY)-test
+
+demo: $(READY)  ## Set up, then show four cameras being watched (ARGS="--help" tells more)
 	@$(BIN)/vedette demo $(ARGS)
 
-test: $(VENV)/.test-ready  ## Set up, then run the tests
+test: $(TEST_READY)  ## Set up, then run the tests (ARGS="-k words" picks some)
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.test-ready format lint types contract containers  ## Set up, then check style, types, contract and containers
+check: format lint types contract containers  ## Set up, then check style, types, contract and containers
 	@echo "vedette: all checks passed"
 
-format lint types contract containers: $(VENV)/.test-ready
+format: $(TEST_READY)
+	@echo "vedette: format (ruff)"
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
 
-format:
-	@$(BIN)/ruff format --check .
+lint: $(TEST_READY)
+	@echo "vedette: lint (ruff)"
+	@$(BIN)/ruff check --quiet .
 
-lint:
-	@$(BIN)/ruff check .
-
-types:
+types: $(TEST_READY)
+	@echo "vedette: types (mypy, pyright)"
 	@$(BIN)/mypy
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 
-contract:
+contract: $(TEST_READY)
+	@echo "vedette: contract (stubs, buf), imports"
 	@$(BIN)/python proto/generate.py --check
-	@deploy/check-contract
+	@$(BIN)/python proto/check_contract.py
+	@$(BIN)/python -m pytest -q --no-header tests/test_imports.py
 
-containers:
+containers: $(TEST_READY)
+	@echo "vedette: containers (hadolint, compose, dashboard)"
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/python deploy/check_deploy.py
 
-proto: $(VENV)/.test-ready  ## Write the stubs of the contract
+proto: $(TEST_READY)  ## Write the stubs of the contract
 	@$(BIN)/python proto/generate.py
 
-bench: $(VENV)/.test-ready  ## Set up, then measure; prints ratios
+bench: $(TEST_READY)  ## Set up, then measure; prints ratios
 	@$(BIN)/python -m bench $(ARGS)
 
 clean:  ## Remove the virtual environment and what was written
