@@ -1,0 +1,100 @@
+"""Which server to talk to, and how: the options that all commands of the client share."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vedette_client import Client, OptionsError, ReconnectOptions, TlsOptions
+
+DEFAULT_SERVER = "127.0.0.1:50051"
+_CONNECT_S = 5.0
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
+
+Server = Annotated[
+    str, typer.Option("--server", metavar="HOST:PORT", envvar="VEDETTE_SERVER", help="Address of the server.")
+]
+Tls = Annotated[
+    bool, typer.Option("--tls", help="Encrypt, and trust the authorities that gRPC brings along; implied by --tls-*.")
+]
+TlsCa = Annotated[
+    Path | None, typer.Option("--tls-ca", metavar="FILE", help="PEM file of the authorities to trust. Default: none.")
+]
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-cert", metavar="FILE", help="PEM file of the client's certificate, for mutual TLS. Default: none."
+    ),
+]
+TlsKey = Annotated[
+    Path | None, typer.Option("--tls-key", metavar="FILE", help="PEM file of its private key. Default: none.")
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        metavar="TOKEN",
+        envvar="VEDETTE_TOKEN",
+        show_default=False,
+        help="Bearer token; better given in the environment than here. Default: none.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A server, and how to be let in; plain data that another process may be given.
+
+    Attributes:
+        address: `host:port`.
+        tls: How to trust it; None: unencrypted.
+        token: Bearer token.
+        connect_s: How long the first connection may take.
+    """
+
+    address: str
+    tls: TlsOptions | None = None
+    token: str | None = None
+    connect_s: float = _CONNECT_S
+
+    def client(self) -> Client:
+        """Build a client."""
+        reconnect = ReconnectOptions(connect_s=self.connect_s)
+        return Client(self.address, tls=self.tls, token=self.token, reconnect=reconnect)
+
+    def through(self, address: str) -> Reach:
+        """Go through a relay that listens at `address`, and still expect the server's own name."""
+        tls = self.tls and replace(self.tls, server_name=self.tls.server_name or self.host)
+        return replace(self, address=address, tls=tls)
+
+    @property
+    def host(self) -> str:
+        """The server's host."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The server's port."""
+        return int(self.address.rpartition(":")[2])
+
+
+def reach(
+    server: str, tls: bool, ca: Path | None, certificate: Path | None, key: Path | None, token: str | None
+) -> Reach:
+    """Read the options.
+
+    Raises:
+        OptionsError: The address is none, a file is missing, or a certificate has no key.
+    """
+    found = _ADDRESS.fullmatch(server)
+    if found is None or not 0 < int(found["port"]) < 65536:
+        raise OptionsError(f"--server is {server!r}; HOST:PORT is wanted")
+    options = None
+    if tls or ca or certificate or key:
+        options = TlsOptions(ca=ca, certificate=certificate, key=key)
+        options.read()
+    return Reach(server, options, token or None)
