@@ -115,8 +115,10 @@ class Engines:
             cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
         )
         try:
+            with open_engine(bundle, runner) as trial:
+                tuning = self._tune(trial)
+            # A fresh one: the trial's memory has grown to the largest batch that was tried.
             engine = open_engine(bundle, runner)
-            tuning = self._tune(engine)
         except LoadError as error:
             raise EngineError(f"engine {bundle.manifest.name} cannot be loaded: {error}") from error
         except EnginesError as error:
