@@ -1,0 +1,126 @@
+"""The files in deploy/ fit each other, the Dockerfile and the server; and the check of that can fail."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vedette_client import health
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+from support_serving import ServerProcess
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def loaded() -> Any:
+    spec = importlib.util.spec_from_file_location("check_deploy", ROOT / "deploy/check_deploy.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["check_deploy"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+check_deploy = loaded()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    shutil.copy(ROOT / "Dockerfile", tmp_path)
+    return tmp_path
+
+
+def test_the_files_have_no_fault() -> None:
+    assert check_deploy.faults(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("deploy/compose.yaml", "target: cpu", "target: tpu", "no stage tpu"),
+        ("deploy/compose.yaml", "- engines:/engines", "- motors:/engines", "volume motors is not declared"),
+        ("deploy/compose.yaml", "./prometheus.yaml:", "./absent.yaml:", "./absent.yaml does not exist"),
+        ("deploy/compose.yaml", '"127.0.0.1:50051:50051"', '"50051:50051"', "published beyond loopback"),
+        ("deploy/compose.yaml", "prom/prometheus:v3.5.0", "prom/prometheus", "names no version"),
+        ("deploy/compose.yaml", "VEDETTE_LOG_FORMAT", "VEDETTE_LOGGING", "no variable VEDETTE_LOGGING"),
+        ("deploy/compose.yaml", "      - prometheus\n    restart", "      - loki\n    restart", "loki, which is no"),
+        ("deploy/compose.yaml", "read_only:", "readonly:", "unknown key readonly"),
+        ("deploy/prometheus.yaml", "server:9464", "server:9465", "metrics are on port 9464"),
+        ("deploy/prometheus.yaml", "server:9464", "vedette:9464", "vedette is no service"),
+        ("Dockerfile", "EXPOSE 50051 9464", "EXPOSE 50051", "port 9464 is not exposed"),
+        ("Dockerfile", "COPY --from=wheel", "COPY --from=wheels", "copies from wheels"),
+        ("deploy/grafana/provisioning/dashboards/vedette.yaml", "/var/lib/vedette", "/srv", "nothing is mounted"),
+        ("deploy/grafana/provisioning/datasources/prometheus.yaml", "uid: prometheus", "uid: mimir", "not provisioned"),
+        ("deploy/grafana/dashboards/vedette.json", "vedette_inbox_packets{", "vedette_inbox{", "no metric"),
+        ("deploy/grafana/dashboards/vedette.json", "sum by (stage)", "sum by (step)", "has a label step"),
+        ("deploy/grafana/dashboards/vedette.json", "outcome=", "result=", "has no label result"),
+        ("deploy/grafana/dashboards/vedette.json", "$channel", "$camera", "$camera is not declared"),
+        (
+            "deploy/grafana/dashboards/vedette.json",
+            "label_values(vedette_packets_total, channel)",
+            "x",
+            "gives nothing",
+        ),
+    ],
+)
+def test_a_planted_fault_is_found(copy: Path, file: str, old: str, new: str, says: str) -> None:
+    path = copy / file
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+    assert any(says in fault for fault in check_deploy.faults(copy)), check_deploy.faults(copy)
+
+
+def test_every_exported_metric_of_ours_is_on_the_dashboard() -> None:
+    text = (ROOT / "deploy/grafana/dashboards/vedette.json").read_text(encoding="utf-8")
+    families = {name.removesuffix("_sum").removesuffix("_count") for name in check_deploy.exported_series()}
+    ours = {name.removesuffix("_bucket") for name in families if name.startswith("vedette_")}
+    assert {name for name in ours if name not in text} == set()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with ServerProcess() as process:
+        yield process
+
+
+def test_the_healthcheck_passes_while_the_server_serves(
+    server: ServerProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert health.main([], {"VEDETTE_SERVER_PORT": str(server.port)}) == 0
+    assert capsys.readouterr().out == "SERVING\n"
+
+
+def test_the_healthcheck_fails_where_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    assert health.main(["127.0.0.1:1", "--timeout-s", "1"], {}) == 1
+    assert capsys.readouterr().err.startswith("vedette health: ")
+
+
+def test_the_healthcheck_refuses_a_certificate_without_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert health.main(["127.0.0.1:1", "--ca", "ca.pem", "--cert", "one.pem"], {}) == 2
+    assert "go together" in capsys.readouterr().err
+
+
+def test_the_healthcheck_trusts_what_it_is_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("vedette.example")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    flags = ("--tls-cert", str(tmp_path / "server.pem"), "--tls-key", str(tmp_path / "server.pem"))
+    environ = {"VEDETTE_HEALTH_CA": str(tmp_path / "ca.pem"), "VEDETTE_HEALTH_SERVER_NAME": "vedette.example"}
+    with ServerProcess(*flags) as server:
+        assert health.main([server.address], environ) == 0
+        assert health.main([server.address, "--server-name", "other.example", "--timeout-s", "2"], environ) == 1
+    assert capsys.readouterr().out == "SERVING\n"
