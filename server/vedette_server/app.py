@@ -86,18 +86,21 @@ class App:
             authenticator = Authenticator(settings.auth)
             metrics = stack.enter_context(Metrics(settings.metrics))
             pipeline = Pipeline(_workers(settings), settings.decode.pending_pictures)
-            stack.callback(pipeline.close)
-            engines = Engines(settings.engines, metrics, pipeline.slots_freed, lambda: self._health_changed(loop))
+            engines = Engines(settings.engines, metrics, pipeline, lambda: self._health_changed(loop))
             stack.callback(engines.close)
+            stack.callback(pipeline.close)
             self._engines = engines
             bell = Bell(loop)
+
+            def over(session: Session) -> None:
+                loop.call_soon_threadsafe(registry.over, session)
 
             factory = SessionFactory(
                 settings,
                 engines,
                 pipeline,
                 metrics,
-                on_over=lambda session: registry.over(session),  # noqa: PLW0108 - it is built below
+                on_over=over,
             )
             registry = Registry(
                 settings.server.max_channels,

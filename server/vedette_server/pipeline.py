@@ -1,9 +1,10 @@
-"""The worker pool that decodes and converts, and the order in which it does so.
+"""The worker pool that decodes, converts and runs, and the order in which it does so.
 
 The only place that decides whose packet is decoded next and whose picture is converted next. A picture
 is converted when its engines have a free slot, not before: until then a newer one of the same live
-channel may take its place at no cost. Conversions go before decoding, since they feed the engine, and
-are bounded by the slots.
+channel may take its place at no cost. Runs of engines go first and conversions second, since they are
+bounded by lanes and slots, and decoding last; there is a worker for every lane besides those that
+decode, so that runs never keep packets waiting.
 
 Channels with the same engines share one fair queue (a group). Groups take turns by virtual time, the
 group with the fewest picks per unit of its channels' weight first (Parekh & Gallager 1993, weighted fair
@@ -16,12 +17,13 @@ held, and never call in with a lock of theirs held.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vedette_server.batch.fair_queue import FairQueue
 from vedette_server.data.config import DeliveryPolicy
@@ -61,6 +63,16 @@ class _Entry:
     again: bool = False
 
 
+class JobSource(Protocol):
+    """Something else that has work for the pool: an engine with batches to run."""
+
+    def take(self, now: float) -> Callable[[], None] | None:
+        """Return a job that is due, or None. Called with the pool's lock held."""
+
+    def due_at(self) -> float | None:
+        """Tell when there will be one, monotonic seconds; None when that is not known."""
+
+
 @dataclass(slots=True)
 class _Pick:
     frame: Frame
@@ -71,7 +83,7 @@ class Pipeline:
     """Decodes and converts for all channels.
 
     Args:
-        workers: Threads of the pool.
+        workers: Threads that decode and convert; each lane of a source brings one more.
         pending_pictures: Decoded pictures of an EVERY_FRAME channel at which its decoding pauses.
         clock: Monotonic seconds.
     """
@@ -87,10 +99,18 @@ class Pipeline:
         self._idle = 0
         # Pictures wait, but none of their engines has a free slot.
         self._blocked = False
+        self._sources: list[JobSource] = []
+        # When the workers that watch the clock will look again.
+        self._watches: list[float] = []
         self._stopping = False
-        self._threads = [threading.Thread(target=self._run, name=f"worker-{index}") for index in range(workers)]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        self._hire(workers)
+
+    def add_source(self, source: JobSource, lanes: int) -> None:
+        """Run a source's jobs, too, up to ``lanes`` of them at once."""
+        with self._work_there:
+            self._sources.append(source)
+        self._hire(lanes)
 
     def close(self) -> None:
         """End the workers; may be called twice. What still waits is left to its channels."""
@@ -191,6 +211,12 @@ class Pipeline:
         with self._work_there:
             return len(self._ready), self._pending
 
+    def _hire(self, count: int) -> None:
+        for _ in range(count):
+            thread = threading.Thread(target=self._run, name=f"worker-{len(self._threads)}")
+            self._threads.append(thread)
+            thread.start()
+
     def _queue(self, entry: _Entry) -> None:
         """Put a channel in line, unless it is there or its pictures must be used up first."""
         if entry.running:
@@ -212,10 +238,8 @@ class Pipeline:
                 while (job := self._next()) is None:
                     if self._stopping:
                         return
-                    self._idle += 1
-                    self._work_there.wait()
-                    self._idle -= 1
-                if self._idle and (self._ready or (self._pending and not self._blocked)):
+                    self._wait()
+                if self._idle and self._more():
                     # Whoever takes a job wakes one more for the next: callers need not.
                     self._work_there.notify()
             try:
@@ -223,10 +247,39 @@ class Pipeline:
             except Exception:  # noqa: BLE001 - a worker outlives whatever one channel does to it
                 _log.exception("worker failed on a job")
 
+    def _wait(self) -> None:
+        """Wait for work; one of the workers that wait watches the clock for batches that become due."""
+        due = self._due_at()
+        self._idle += 1
+        if due < self._watched_until():
+            self._watches.append(due)
+            self._work_there.wait(max(due - self._clock(), 0.0))
+            self._watches.remove(due)
+        else:
+            self._work_there.wait()
+        self._idle -= 1
+
+    def _due_at(self) -> float:
+        times = [due for source in self._sources if (due := source.due_at()) is not None]
+        return min(times, default=math.inf)
+
+    def _watched_until(self) -> float:
+        return min(self._watches, default=math.inf)
+
+    def _more(self) -> bool:
+        if self._ready or (self._pending and not self._blocked):
+            return True
+        return self._due_at() < self._watched_until()
+
     def _next(self) -> Callable[[], None] | None:
         """Return the next job; the lock is held."""
         if self._stopping:
             return None
+        now = self._clock()
+        for source in self._sources:
+            job = source.take(now)
+            if job is not None:
+                return job
         pick = self._pick()
         if pick is not None:
             return partial(self._convert, pick)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vedette_engines.cli_roots import user_roots
 from vedette_engines.errors import BundleError, EngineNotFoundError, EnginesError, LoadError
@@ -35,26 +35,36 @@ _log = logging.getLogger(__name__)
 BATCHES_TO_TRY = (1, 2, 4, 8)
 
 
+class Pool(Protocol):
+    """What engines need of the pipeline."""
+
+    def add_source(self, source: LocalInference, lanes: int) -> None:
+        """Run a source's jobs, up to ``lanes`` of them at once."""
+
+    def slots_freed(self) -> None:
+        """Say that an engine has free slots."""
+
+
 class Engines:
     """The engines of this process.
 
     Args:
         settings: Where they are and how they run.
         metrics: Takes their figures.
-        on_slot_free: Called from lanes when slots became free.
-        on_health: Called from lanes when an engine's health changed.
+        pool: Runs their batches.
+        on_health: Called from workers when an engine's health changed.
     """
 
     def __init__(
         self,
         settings: EngineSettings,
         metrics: Metrics,
-        on_slot_free: Callable[[], None],
+        pool: Pool,
         on_health: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._on_slot_free = on_slot_free
+        self._pool = pool
         self._on_health = on_health
         self._repository = EngineRepository([*user_roots(settings.dirs), boxed_root()])
         self._lock = threading.Lock()
@@ -131,15 +141,17 @@ class Engines:
             tuning.lanes,
             tuning.max_batch,
         )
-        return LocalInference(
+        inference = LocalInference(
             engine,
             lanes=tuning.lanes,
             max_batch=tuning.max_batch,
             max_wait_s=settings.max_wait_s,
-            on_slot_free=self._on_slot_free,
+            on_slot_free=self._pool.slots_freed,
             on_health=self._on_health,
             metrics=self._metrics.engine(bundle.manifest.name, bundle.manifest.version),
         )
+        self._pool.add_source(inference, tuning.lanes)
+        return inference
 
     def _tune(self, engine: LoadedEngine) -> Tuning:
         """Fix lanes and batch by the settings, and measure what they leave open."""

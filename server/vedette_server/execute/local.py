@@ -1,16 +1,18 @@
-"""Run an engine in this process: a batcher in front of lanes, one thread each.
+"""Run an engine in this process, on the pipeline's own workers: a batcher in front of lanes.
 
-Decoder workers `acquire` slots and `submit` surfaces; each lane takes a batch when it is due, runs it
-and calls back. A batch that fails costs its own frames only: they are called back with the error, and
-the lane goes on. `healthy` turns false after several failures in a row, and true with the next success.
+Workers `acquire` slots and `submit` surfaces, and `take` a batch's run when it is due and a lane is free:
+a frame goes from its decoder through its engine to its verdict without changing threads when there is
+nothing to wait for. A batch that fails costs its own frames only: they are called back with the error,
+and the lane goes on. `healthy` turns false after several failures in a row, and true with the next
+success.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vedette_engines.manifest import DetectorOutput
@@ -37,11 +39,11 @@ class LocalInference:
 
     Args:
         engine: The loaded engine; closed with this object.
-        lanes: Threads of runs.
+        lanes: Runs at the same time.
         max_batch: Most surfaces in a batch.
         max_wait_s: Longest wait of a batch's oldest surface for others.
-        on_slot_free: Called from a lane when slots became free.
-        on_health: Called from a lane when `healthy` changed.
+        on_slot_free: Called from a worker when slots became free.
+        on_health: Called from a worker when `healthy` changed.
         metrics: Takes batch sizes, busy time and failures.
         clock: Monotonic seconds.
     """
@@ -74,21 +76,16 @@ class LocalInference:
         self.healthy = True
         self._engine = engine
         self._slots = SlotPool((lanes + 1) * max_batch, self.fit.width, self.fit.height)
+        self._lock = threading.Lock()
         self._batcher: Batcher[Surface] = Batcher(max_batch, max_wait_s)
-        self._due = threading.Condition()
-        self._stopping = False
+        self._lanes = [engine.open_lane() for _ in range(lanes)]
+        self._free_lanes = list(self._lanes)
         self._failures = 0
         self._on_slot_free = on_slot_free
         self._on_health = on_health
         self._metrics = metrics
         self._clock = clock
-        self._threads = [
-            threading.Thread(target=self._run_lane, args=(engine.open_lane(),), name=f"lane-{self.label.name}-{index}")
-            for index in range(lanes)
-        ]
         metrics.watch(lambda: self.depths)
-        for thread in self._threads:
-            thread.start()
 
     def acquire(self) -> Slot | None:
         """Take a free slot, or None when all are in use. Never blocks."""
@@ -107,38 +104,30 @@ class LocalInference:
 
     def submit(self, surface: Surface) -> None:
         """Run the surface in one of the next batches. Never blocks."""
-        with self._due:
+        with self._lock:
             self._batcher.put(surface, self._clock())
-            # The first one starts a lane's clock, a full batch ends it; those between wake nobody.
-            if len(self._batcher) % self.max_batch in {0, 1}:
-                self._due.notify()
+
+    def take(self, now: float) -> Callable[[], None] | None:
+        """Return the run of a batch that is due, if a lane is free for it."""
+        with self._lock:
+            if not self._free_lanes:
+                return None
+            batch = self._batcher.take(now)
+            if not batch:
+                return None
+            return partial(self._run, self._free_lanes.pop(), batch)
+
+    def due_at(self) -> float | None:
+        """Tell when `take` will have something, monotonic seconds; None when that is not known."""
+        with self._lock:
+            return self._batcher.due_at() if self._free_lanes else None
 
     def close(self) -> None:
-        """Run what was submitted, then end the lanes and close the engine; may be called twice."""
-        with self._due:
-            self._stopping = True
-            self._due.notify_all()
-        for thread in self._threads:
-            thread.join()
+        """Close lanes and engine; may be called twice. Nobody runs a batch any more."""
         self._metrics.watch(None)
+        for lane in self._lanes:
+            lane.close()
         self._engine.close()
-
-    def _run_lane(self, lane: Lane) -> None:
-        while batch := self._next_batch():
-            self._run(lane, batch)
-        lane.close()
-
-    def _next_batch(self) -> list[Surface]:
-        with self._due:
-            while True:
-                now = self._clock()
-                batch = self._batcher.take(math.inf if self._stopping else now)
-                if batch and len(self._batcher):
-                    self._due.notify()
-                if batch or self._stopping:
-                    return batch
-                due = self._batcher.due_at()
-                self._due.wait(None if due is None else max(due - now, 0.0))
 
     def _run(self, lane: Lane, batch: Sequence[Surface]) -> None:
         started = self._clock()
@@ -158,6 +147,9 @@ class LocalInference:
         for index, surface in enumerate(batch):
             row = None if rows is None else rows[index]
             surface.done(Inference(row, len(batch), started, finished, error))
+        # The rows are the lane's until it runs again.
+        with self._lock:
+            self._free_lanes.append(lane)
 
     def _judge_health(self, *, failed: bool) -> None:
         self._failures = self._failures + 1 if failed else 0
