@@ -10,7 +10,8 @@ from vedette_server.rpc.convert import account_to_wire, config_to_wire, set_dura
 
 if TYPE_CHECKING:
     from vedette_server.session.outgoing import Flow
-    from vedette_server.session.session import Attachment, Session
+    from vedette_server.session.seams import Attachment
+    from vedette_server.session.session import Session
     from vedette_server.settings import Settings
 
 

@@ -22,8 +22,9 @@ class Assembler:
     def __init__(self, max_packet_bytes: int) -> None:
         self._max_packet_bytes = max_packet_bytes
         self._packet: Packet | None = None
-        self._parts: list[bytes] = []
-        self._size = 0
+        # Not a list of parts: many tiny ones would cost more than the packet may.
+        self._data = bytearray()
+        self._count = 0
         self._dropped = 0
         self._last = 0
 
@@ -35,10 +36,11 @@ class Assembler:
             LimitError: The packet is too large.
         """
         size = len(wire.data)
-        if self._size + size > self._max_packet_bytes:
+        held = len(self._data)
+        if held + size > self._max_packet_bytes:
             raise LimitError(
                 "PACKET_TOO_LARGE",
-                f"packet {wire.sequence} has {self._size + size} bytes or more; allowed: {self._max_packet_bytes}",
+                f"packet {wire.sequence} has {held + size} bytes or more; allowed: {self._max_packet_bytes}",
             )
         if self._packet is None and not wire.last_fragment and not wire.fragment_index:
             return packet_from_wire(wire, received_s, received_wall_ns), wire.client_dropped_before
@@ -51,16 +53,16 @@ class Assembler:
             self._dropped = wire.client_dropped_before
             self._last = wire.last_fragment
         else:
-            self._expect(wire, fragment_index=len(self._parts))
-        self._parts.append(wire.data)
-        self._size += len(wire.data)
+            self._expect(wire, fragment_index=self._count)
+        self._data += wire.data
+        self._count += 1
         if wire.fragment_index < self._last:
             return None
         packet, self._packet = self._packet, None
-        packet.data = b"".join(self._parts)
+        packet.data = bytes(self._data)
         # The packet is there when its last byte is.
         packet.received_s, packet.received_wall_ns = received_s, received_wall_ns
-        self._parts, self._size = [], 0
+        self._data, self._count = bytearray(), 0
         return packet, self._dropped
 
     def _expect(self, wire: stream_pb2.Packet, fragment_index: int) -> None:

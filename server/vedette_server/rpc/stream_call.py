@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from vedette_server.data.config import ChannelConfig
     from vedette_server.rpc.bell import Bell
     from vedette_server.session.outgoing import Outgoing
-    from vedette_server.session.session import Attachment, Session
+    from vedette_server.session.seams import Attachment
+    from vedette_server.session.session import Session
     from vedette_server.settings import Settings
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -66,6 +67,8 @@ class StreamCall:
         self._bell = bell
         self._version = version
         self._woken = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._half_closed = False
         self._displaced: RefusedError | None = None
         self._assembler = Assembler(settings.server.max_packet_bytes)
         self._replies: list[stream_pb2.AnalyzeStreamResponse] = []
@@ -83,10 +86,9 @@ class StreamCall:
 
     def displaced(self) -> None:
         """End the call, because another connection has the session now."""
-        self._displaced = DisplacedError(
-            "TAKEN_OVER", f"another connection resumed {self.session.identity.name}; this one ends"
+        self._end(
+            DisplacedError("TAKEN_OVER", f"another connection resumed {self.session.identity.name}; this one ends")
         )
-        self._woken.set()
 
     def drain(self, grace_s: float) -> None:
         """Tell the client that the server is going away."""
@@ -98,16 +100,23 @@ class StreamCall:
     def tick(self, now: float) -> None:
         """Send a heartbeat when nothing else was sent, and end the call of a silent client."""
         interval = self._settings.server.heartbeat_interval_s
-        if now - self._heard_s > SILENT_INTERVALS * interval:
-            self._displaced = SilentError(
-                "HEARTBEAT_TIMEOUT",
-                f"nothing was heard for {now - self._heard_s:.1f} s; allowed: {SILENT_INTERVALS * interval:g} s",
+        # A client that has half-closed cannot say that it lives: there the transport's keepalive watches.
+        if now - self._heard_s > SILENT_INTERVALS * interval and not self._half_closed:
+            self._end(
+                SilentError(
+                    "HEARTBEAT_TIMEOUT",
+                    f"nothing was heard for {now - self._heard_s:.1f} s; allowed: {SILENT_INTERVALS * interval:g} s",
+                )
             )
-            self._woken.set()
         elif now - self._spoke_s > interval:
             response = stream_pb2.AnalyzeStreamResponse()
             response.heartbeat.SetInParent()
             self._reply(response)
+
+    def _end(self, error: RefusedError) -> None:
+        if self._displaced is None:
+            self._displaced = error
+            self._ended.set()
 
     # -- the call -------------------------------------------------------------------------------
 
@@ -120,24 +129,29 @@ class StreamCall:
         await self._context.write(accepted_to_wire(self.session, attachment, self._settings, self._version))
         reader = asyncio.create_task(self._read())
         writer = asyncio.create_task(self._write())
+        # The writer may be held up by a client that does not read: the end must not wait for it.
+        ended = asyncio.create_task(self._ended.wait())
+        tasks = pending = {reader, writer, ended}
         self._woken.set()
         try:
-            done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-            if reader in done:
-                reader.result()
-                await writer
-            else:
-                writer.result()
+            while writer in pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                if self._displaced is not None:
+                    raise self._displaced
+                for task in done:
+                    task.result()
         finally:
             self.session.detach(self)
-            for task in (reader, writer):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(reader, writer, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self) -> None:
         """Take messages until the client has half-closed."""
         while True:
             request = await self._context.read()
+            if self._displaced is not None:
+                return
             if request is grpc.aio.EOF:
                 break
             self._heard_s = time.monotonic()
@@ -147,7 +161,9 @@ class StreamCall:
                 raise LimitError("MESSAGE_TOO_LARGE", f"a message has {size} bytes; allowed: {allowed}")
             self._take(request)
         await asyncio.sleep(HALF_CLOSE_GUARD_S)
-        self.session.finish()
+        if self._displaced is None:
+            self._half_closed = True
+            self.session.finish()
 
     def _take(self, request: stream_pb2.AnalyzeStreamRequest) -> None:
         if request.WhichOneof("control") is not None:
@@ -183,8 +199,6 @@ class StreamCall:
         while True:
             await self._woken.wait()
             self._woken.clear()
-            if self._displaced is not None:
-                raise self._displaced
             replies, self._replies = self._replies, []
             for response in replies:
                 await self._send(response)
@@ -194,7 +208,8 @@ class StreamCall:
     async def _tell(self) -> bool:
         """Send all that the session has to tell; return whether that was the end."""
         more = True
-        while more:
+        # What is taken out now that another connection has the session would never reach anybody.
+        while more and self._displaced is None:
             news = self.session.outgoing(VERDICTS_PER_MESSAGE)
             if news.verdicts or news.flow is not None or news.closing is not None:
                 await self._send(self._news_to_wire(news))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -21,7 +22,8 @@ from vedette_server.rpc.stream_call import StreamCall
 
 if TYPE_CHECKING:
     from vedette.v1 import stream_pb2
-    from vedette_server.data.config import ChannelConfig
+    from vedette_server.data.config import ChannelConfig, EngineRef
+    from vedette_server.execute.local import LocalInference
     from vedette_server.metrics import Metrics
     from vedette_server.rpc.auth import Authenticator
     from vedette_server.rpc.bell import Bell
@@ -66,6 +68,7 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         self._version = version
         self._calls: set[StreamCall] = set()
         self._draining = False
+        self._loads: dict[tuple[EngineRef, ...], asyncio.Task[tuple[LocalInference, ...]]] = {}
         self._defaults = ConfigDefaults(
             max_age_s=settings.channels.max_age_s,
             max_width=settings.decode.max_width,
@@ -104,20 +107,20 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
             call.tick(now)
 
     async def _analyze(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        if self._draining:
-            raise UnavailableError("DRAINING", "the server is shutting down")
+        self._check_draining()
         config, wire = await self._configure(context)
+        self._check_draining()
         resumed = await self._session(config, wire)
         call = StreamCall(context, resumed, self, self._settings, self._bell, self._version)
         returning = wire.HasField("resume") and resumed.epoch > 0
-        attachment = resumed.attach(
-            call,
-            wire.resume.next_verdict_index if returning else None,
-            wire.resume.next_sequence if returning else None,
-        )
-        self._registry.hold_again(resumed)
-        self._calls.add(call)
         try:
+            attachment = resumed.attach(
+                call,
+                wire.resume.next_verdict_index if returning else None,
+                wire.resume.next_sequence if returning else None,
+            )
+            self._registry.hold_again(resumed)
+            self._calls.add(call)
             await call.run(attachment)
         finally:
             resumed.detach(call)
@@ -150,14 +153,33 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
     async def _session(self, config: ChannelConfig, wire: stream_pb2.StreamConfig) -> Session:
         """Find the session that is resumed, or build a new one."""
         resume = wire.resume if wire.HasField("resume") else None
-        # A version that was left open is fixed now: the session keeps it.
-        inferences = await asyncio.to_thread(self._factory.engines, config)
-        config = dataclasses.replace(config, engines=self._factory.pinned(inferences))
-        self._factory.check(config, inferences)
         if resume is not None:
             session = self._registry.resumable(resume.session_token, config)
             if session is not None:
                 return session
+        # A version that was left open is fixed now: the session keeps it.
+        inferences = await self._load(config)
+        self._check_draining()
+        config = dataclasses.replace(config, engines=self._factory.pinned(inferences))
+        self._factory.check(config, inferences)
         self._registry.check_free(config.channel, takeover=wire.takeover)
         lost = None if resume is None else (resume.next_verdict_index, resume.next_sequence)
         return self._registry.create(config, self._factory.parts(config, inferences), lost)
+
+    async def _load(self, config: ChannelConfig) -> tuple[LocalInference, ...]:
+        """Load engines on a thread, one for all who wait for the same: a slow load must not use up the threads."""
+        load = self._loads.get(config.engines)
+        if load is None:
+            load = asyncio.create_task(asyncio.to_thread(self._factory.engines, config))
+            self._loads[config.engines] = load
+            load.add_done_callback(partial(self._loaded, config.engines))
+        return await asyncio.shield(load)
+
+    def _loaded(self, engines: tuple[EngineRef, ...], load: asyncio.Task[tuple[LocalInference, ...]]) -> None:
+        del self._loads[engines]
+        if not load.cancelled():
+            load.exception()  # it is told to those who wait, of whom there may be none left
+
+    def _check_draining(self) -> None:
+        if self._draining:
+            raise UnavailableError("DRAINING", "the server is shutting down")

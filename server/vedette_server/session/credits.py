@@ -91,12 +91,28 @@ class CreditWindow:
         """Bytes received that no decoder has taken."""
         return self._waiting_bytes
 
-    def received(self, sequence: int, size: int) -> None:
+    def received(self, sequence: int, size: int, *, enforced: bool = True) -> None:
         """Count a packet of ``size`` bytes that came.
+
+        Args:
+            sequence: Its number.
+            size: Its bytes.
+            enforced: The sender knows of its credits; otherwise the packet is counted, whatever they were.
 
         Raises:
             CreditExceededError: It is beyond the credits.
         """
+        if enforced:
+            self._check(sequence, size)
+        self._received_bytes += size
+        self._waiting_bytes += size
+        if sequence < self._first_sequence:
+            self._replayed += 1
+        else:
+            self._last_sequence = max(self._last_sequence, sequence)
+            self._waiting_packets += 1
+
+    def _check(self, sequence: int, size: int) -> None:
         if sequence > self.granted_through_sequence:
             raise CreditExceededError(
                 "CREDIT_EXCEEDED",
@@ -107,13 +123,6 @@ class CreditWindow:
                 "CREDIT_EXCEEDED",
                 f"packet {sequence} makes {self._received_bytes + size} bytes of {self.granted_through_bytes} allowed",
             )
-        self._received_bytes += size
-        self._waiting_bytes += size
-        if sequence < self._first_sequence:
-            self._replayed += 1
-        else:
-            self._last_sequence = max(self._last_sequence, sequence)
-            self._waiting_packets += 1
 
     def taken(self, size: int) -> None:
         """Give back the credit of the oldest packet that waits, of ``size`` bytes: a decoder took it."""
@@ -122,6 +131,12 @@ class CreditWindow:
             self._replayed -= 1
         else:
             self._waiting_packets -= 1
+
+    def recount(self, waiting_packets: int, waiting_bytes: int) -> None:
+        """Set what waits, after packets were shed whose bytes had been let go before."""
+        self._replayed = 0
+        self._waiting_packets = waiting_packets
+        self._waiting_bytes = waiting_bytes
 
     def to_tell(self) -> Credits | None:
         """Return the credits when the sender should hear of them, and count them as told.
@@ -134,6 +149,11 @@ class CreditWindow:
             return None
         self._told = granted
         return granted
+
+    def tell(self) -> Credits:
+        """Return the credits as they are, and count them as told."""
+        self._told = Credits(self.granted_through_sequence, self.granted_through_bytes)
+        return self._told
 
     def _worth_telling(self, granted: Credits) -> bool:
         told = self._told

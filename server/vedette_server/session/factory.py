@@ -14,7 +14,7 @@ from vedette_server.metrics import ChannelDepths
 from vedette_server.post.reader import ResultReader
 from vedette_server.session.credits import CreditWindow
 from vedette_server.session.inbox import Inbox, InboxLimits
-from vedette_server.session.session import SessionParts
+from vedette_server.session.seams import SessionParts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from vedette_server.execute.engines import Engines
     from vedette_server.execute.local import LocalInference
     from vedette_server.metrics import Metrics
-    from vedette_server.session.session import Scheduler, Session
+    from vedette_server.session.seams import Scheduler
+    from vedette_server.session.session import Session
     from vedette_server.settings import Settings
 
 

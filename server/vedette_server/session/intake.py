@@ -1,5 +1,10 @@
 """What a session lets in: the next sequence, within the credits.
 
+Credits are counted under either policy, and enforced under EVERY_FRAME. A client that is switched to it in
+mid-stream goes on for a while with what it sends, since it does not know yet: credits are enforced from its
+first acknowledgement of a verdict that was sent together with them or later. Until then there is no bound
+to what is on its way, and what finds no room in the inbox is shed, as it would have been before.
+
 Pure code: the session's lock is held around every call.
 """
 
@@ -8,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vedette_server.data.config import DeliveryPolicy
-from vedette_server.errors import InvalidError
+from vedette_server.errors import InvalidError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +52,9 @@ class Intake:
         self._policy = policy
         self._rejoin_limit = rejoin_limit
         self._expected = 0
+        # The index of the first verdict that tells, when acknowledged, that the client knows its credits.
+        self._enforced_from: int | None = None
+        self._gap = False
         self.credits = self._new_credits()
 
     @property
@@ -62,6 +70,7 @@ class Intake:
     def reconnect(self) -> None:
         """Start the credits of a new connection."""
         self._expected = self.high_water
+        self._enforced_from = None
         self.credits = self._new_credits()
 
     def reopen(self) -> None:
@@ -69,21 +78,41 @@ class Intake:
         self.closed = False
         self._rejoin_limit = self.high_water
 
-    def set_policy(self, policy: DeliveryPolicy) -> None:
-        """Change the delivery policy from the next packet on."""
-        if policy is DeliveryPolicy.EVERY_FRAME and self._policy is not policy:
-            self.credits = self._new_credits()
+    def set_policy(self, policy: DeliveryPolicy, next_verdict_index: int) -> bool:
+        """Change the delivery policy from the next packet on; return whether it is another one.
+
+        Args:
+            policy: The new one.
+            next_verdict_index: The first verdict that is not sent before the new credits are.
+        """
+        if policy is self._policy:
+            return False
         self._policy = policy
+        self._enforced_from = next_verdict_index
         self.inbox.set_policy(policy)
+        return True
+
+    def acknowledged(self, through_index: int) -> None:
+        """Take note of an acknowledgement: it may show that the client knows its credits."""
+        if self._enforced_from is not None and through_index >= self._enforced_from:
+            self._enforced_from = None
+
+    def refuse(self) -> None:
+        """Take note that a checked packet is not queued: those after it may refer to it."""
+        self._gap = True
 
     def check(self, packet: Packet) -> None:
         """Check a packet's place in the stream; one that was received before is marked ``decode_only``.
 
         Raises:
-            InvalidError: It is not the next packet, or the stream has ended.
+            InvalidError: It is not the next packet.
+            UnavailableError: The stream had ended, and its decoder is gone; a client that reconnects with more
+                packets than were received gets a new one.
         """
         if self.closed:
-            raise InvalidError("INPUT_CLOSED", f"packet {packet.sequence} came after the end of the stream")
+            raise UnavailableError(
+                "INPUT_CLOSED", f"packet {packet.sequence} came after the end of the stream; reconnect to go on"
+            )
         if self._rejoin_limit is not None and packet.sequence <= self._rejoin_limit:
             self._rejoin_limit = None
             self._expected = packet.sequence
@@ -103,23 +132,31 @@ class Intake:
         Raises:
             LimitError: It goes beyond the credits, or a live flood beyond all bounds.
         """
-        if self._policy is DeliveryPolicy.EVERY_FRAME:
-            self.credits.received(packet.sequence, size_bytes)
-        self.inbox.put(packet, packet.received_s)
+        every_frame = self._policy is DeliveryPolicy.EVERY_FRAME
+        knows = self._enforced_from is None
+        self.credits.received(packet.sequence, size_bytes, enforced=every_frame and knows)
+        if self._gap:
+            packet.discontinuity, self._gap = True, False
+        if knows or not every_frame:
+            self.inbox.put(packet, packet.received_s)
+            return
+        self.inbox.set_policy(DeliveryPolicy.LIVE)
+        try:
+            self.inbox.put(packet, packet.received_s)
+        finally:
+            self.inbox.set_policy(self._policy)
 
     def take(self, now: float) -> Taken:
         """Take what a decoder is to do next, and give its credits back."""
         taken = self.inbox.take(now)
-        for packet, _ in taken.shed:
-            self._taken(packet, now)
         if taken.packet is not None:
-            self._taken(taken.packet, now)
+            taken.packet.taken_s = now
+            self.credits.taken(len(taken.packet.data))
+        if taken.shed:
+            for packet, _ in taken.shed:
+                packet.taken_s = now
+            self.credits.recount(len(self.inbox), self.inbox.bytes)
         return taken
-
-    def _taken(self, packet: Packet, now: float) -> None:
-        packet.taken_s = now
-        if self._policy is DeliveryPolicy.EVERY_FRAME:
-            self.credits.taken(len(packet.data))
 
     def _new_credits(self) -> CreditWindow:
         return self._open_credits(self.next_sequence, len(self.inbox), self.inbox.bytes)

@@ -1,7 +1,8 @@
 """Which session holds which channel, who may resume one, and what became of the rest.
 
-Called from the event loop; sessions report their end from any thread. One lock guards the tables, and
-is not held while a session is called.
+Called from the event loop: a session that is over and one that a client comes back to are the same one,
+and only what happens on one thread happens in one order. One lock guards the tables for those that read
+them from other threads, and is not held while a session is called.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vedette_server.data.outcome import SkipReason
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vedette_server.data.config import ChannelConfig
-    from vedette_server.session.session import SessionParts
+    from vedette_server.session.seams import SessionParts
 
 REMEMBERED_SESSIONS = 4096
 
@@ -32,7 +34,7 @@ class Registry:
         max_channels: Most channels that hold a session at once.
         resume_window_s: How long a session outlives its connection, and its end.
         on_taken: Called from the event loop when a session begins to hold its channel.
-        on_gone: Called from any thread when a session is over, and whether its channel is free now.
+        on_gone: Called from the event loop when a session is over, and whether its channel is free now.
         clock: Monotonic seconds.
     """
 
@@ -66,7 +68,13 @@ class Registry:
             return None
         if session.identity.channel != config.channel:
             raise InvalidError("RESUME_MISMATCH", f"resume.session_token is not one of channel {config.channel}")
-        if (session.config.format, session.config.engines) != (config.format, config.engines):
+        # A version that was left open is the one that runs, whatever is newest now.
+        runs = session.config.engines
+        engines = tuple(
+            ref if ref.version else replace(ref, version=own.version)
+            for ref, own in zip(config.engines, runs, strict=False)
+        )
+        if (session.config.format, runs, len(runs)) != (config.format, engines, len(config.engines)):
             raise InvalidError("RESUME_MISMATCH", "a resumed stream must keep its format and its engines")
         return session
 
@@ -126,6 +134,9 @@ class Registry:
 
     def over(self, session: Session) -> None:
         """Take note that a session is over; it can still be resumed to hear its last words."""
+        if not session.over:
+            # Its client came back with more, between the end and the news of it.
+            return
         with self._lock:
             holder = self._holders.get(session.identity.channel)
             if holder is session:
@@ -133,13 +144,18 @@ class Registry:
         self._on_gone(session, holder in {None, session})
 
     def hold_again(self, session: Session) -> None:
-        """Give a resumed session its channel back, if nobody took it meanwhile."""
+        """Give a resumed session its channel back.
+
+        Raises:
+            ConflictError: Another session took the channel meanwhile.
+        """
         if session.over:
             return
         with self._lock:
             holder = self._holders.setdefault(session.identity.channel, session)
-        if holder is session:
-            self._on_taken(session)
+        if holder is not session:
+            raise ConflictError("CHANNEL_TAKEN", f"another session took channel {session.identity.channel} meanwhile")
+        self._on_taken(session)
 
     def sweep(self) -> None:
         """End sessions whose client did not come back in time."""

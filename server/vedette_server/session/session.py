@@ -13,8 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
@@ -23,108 +22,25 @@ from vedette_server.errors import InvalidError, LimitError, RefusedError
 from vedette_server.frame import Frame
 from vedette_server.session.books import Books
 from vedette_server.session.intake import Intake
+from vedette_server.session.judging import answer_verdict, frame_verdict
 from vedette_server.session.outgoing import Flow, Outgoing
 from vedette_server.session.rate import RateLimiter
+from vedette_server.session.seams import Attachment
+from vedette_server.session.seat import DecoderSeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vedette_server.data.config import ChannelConfig
     from vedette_server.data.packet import Packet
-    from vedette_server.decode.base import Decoded, Decoder
-    from vedette_server.execute.client import Inference, InferenceClient
-    from vedette_server.metrics import ChannelMetrics
+    from vedette_server.decode.base import Decoded
+    from vedette_server.execute.client import Inference
     from vedette_server.post.reader import ResultReader
     from vedette_server.session.accounts import AccountSnapshot
-    from vedette_server.session.credits import CreditWindow
     from vedette_server.session.identity import Identity
-    from vedette_server.session.inbox import Inbox, Taken
+    from vedette_server.session.seams import Listener, SessionParts
 
 _log = logging.getLogger(__name__)
-
-
-class Scheduler(Protocol):
-    """What a session needs of the pipeline."""
-
-    def update(self, channel: Session) -> None:
-        """Take over a channel's new priority and policy."""
-        ...
-
-    def remove(self, channel: Session) -> list[Frame]:
-        """Let a channel go and return its frames that waited for their turn."""
-        ...
-
-    def wake(self, channel: Session) -> None:
-        """Say that a channel has work."""
-        ...
-
-    def offer(self, frame: Frame) -> Frame | None:
-        """Let a frame wait for its turn; return the one that it displaced, if any."""
-        ...
-
-    def pending(self, channel: Session) -> int:
-        """Return how many of a channel's frames wait for their turn."""
-        ...
-
-
-class Listener(Protocol):
-    """A connection that waits for news."""
-
-    def news(self) -> None:
-        """Say, from any thread, that `Session.outgoing` has something."""
-        ...
-
-    def displaced(self) -> None:
-        """Say, from the event loop, that another connection took the session over."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class SessionParts:
-    """What a session is built from.
-
-    Attributes:
-        inferences: What runs its engines.
-        reader: Reads detections out of an engine's rows.
-        open_decoder: Builds a fresh decoder.
-        open_inbox: Builds the inbox.
-        open_credits: Builds a credit window from the next sequence and the packets and bytes that wait.
-        max_unacknowledged: Verdicts that may wait for an acknowledgement.
-        scheduler: The pipeline.
-        metrics: The channel's figures.
-        on_over: Called once, from any thread, when the session is over.
-    """
-
-    inferences: tuple[InferenceClient, ...]
-    reader: ResultReader
-    open_decoder: Callable[[], Decoder]
-    open_inbox: Callable[[], Inbox]
-    open_credits: Callable[[int, int, int], CreditWindow]
-    max_unacknowledged: int
-    scheduler: Scheduler
-    metrics: ChannelMetrics
-    on_over: Callable[[Session], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """How a connection finds the session.
-
-    Attributes:
-        epoch: Which connection of the session it is, from 1.
-        next_sequence: The next packet that the session wants to judge.
-        next_verdict_index: The next verdict that will be sent.
-        keyframe_needed: The decoder holds nothing.
-        restored: The session's state goes on.
-        flow: The first credits.
-    """
-
-    epoch: int
-    next_sequence: int
-    next_verdict_index: int
-    keyframe_needed: bool
-    restored: bool
-    flow: Flow | None
 
 
 class Session:
@@ -170,13 +86,18 @@ class Session:
         self._intake = Intake(parts.open_inbox(), parts.open_credits, config.policy, rejoin_through)
         self._books = Books(parts.metrics, parts.max_unacknowledged, first_verdict_index, clock)
         self._books.omit_skips = config.omit_skips
-        self._decoder: Decoder | None = None
+        self._seat = DecoderSeat(parts.open_decoder)
         self._rate = RateLimiter(config.max_fps)
         self._listener: Listener | None = None
+        self._flushing = False
         self._drained = False
         self._ending: SkipReason | None = None
         self._error: RefusedError | None = None
         self._keyframe_request = False
+        self._flow_due = False
+        self._settled_told: int | None = None
+        # On this connection: the client has sent all, and was told all.
+        self._half_closed = False
         self._told_over = False
 
     # -- the edge -------------------------------------------------------------------------------
@@ -199,11 +120,12 @@ class Session:
             old, self._listener = self._listener, listener
             self.epoch += 1
             self.detached_s = None
-            self._told_over = False
+            self._half_closed = self._told_over = False
+            self._settled_told = None
             self._books.telling = True
             if restored and self._ending is None:
-                if self._intake.closed and next_sequence is not None and next_sequence > self._intake.high_water:
-                    self._reopen()
+                if self._intake.closed:
+                    self._take_up_again(next_sequence or 0)
                 self._intake.reconnect()
             attachment = Attachment(
                 epoch=self.epoch,
@@ -243,6 +165,7 @@ class Session:
                 self._intake.put(packet, size)
             except LimitError:
                 # It was booked, so it must be judged, too.
+                self._intake.refuse()
                 if not packet.decode_only:
                     self._books.settle_next(Verdict(packet, reason=SkipReason.OVERLOAD))
                 raise
@@ -260,6 +183,7 @@ class Session:
                 self._books.ledger.acknowledge(through_index)
             except ValueError as error:
                 raise InvalidError("ACK_AHEAD", f"ack_verdicts.through_index is {through_index}: {error}") from error
+            self._intake.acknowledged(through_index)
 
     def update(self, config: ChannelConfig, reader: ResultReader) -> int:
         """Take over a changed configuration; return the first sequence that it holds for."""
@@ -268,16 +192,18 @@ class Session:
             self._reader = reader
             self._rate.set(config.max_fps)
             self._books.omit_skips = config.omit_skips
-            self._intake.set_policy(config.policy)
+            self._flow_due |= self._intake.set_policy(config.policy, self._books.ledger.send_cursor)
             from_sequence = self._intake.high_water
         self._parts.scheduler.update(self)
+        self._ring()
         return from_sequence
 
     def finish(self) -> None:
         """Take note that the client has sent all: decode what is left, then close the account."""
         with self._lock:
-            self._intake.closed = True
+            self._half_closed = self._intake.closed = True
         self._parts.scheduler.wake(self)
+        self._ring()
 
     def end(self, end_reason: str, skip: SkipReason, error: RefusedError | None = None) -> None:
         """End the session now: what has no verdict gets ``skip``.
@@ -309,8 +235,9 @@ class Session:
         """Return what is to be told now, at most ``limit`` verdicts of it."""
         with self._lock:
             news = Outgoing(verdicts=self._books.ledger.unsent(limit), flow=self._flow())
-            all_sent = self._books.ledger.send_cursor == self._books.ledger.next_index
-            if self.over and all_sent and not self._told_over:
+            # A client that came back may have more to send than the session thought: it says when it has not.
+            told_all = self._all_sent and (self._half_closed or self._ending is not None)
+            if self.over and told_all and not self._told_over:
                 self._told_over = True
                 news.closing = self._books.account.snapshot()
                 news.error = self._error
@@ -349,17 +276,21 @@ class Session:
             taken = None if ending is not None else self._intake.take(self._clock())
             if taken is not None:
                 self._keyframe_request |= taken.keyframe_request
-            flush = taken is not None and taken.packet is None and self._intake.closed
-        if ending is not None:
-            self._wind_up(ending)
+                self._flushing = taken.packet is None and self._intake.closed
+        if taken is None or ending is not None:
+            self._wind_up(ending or SkipReason.SESSION_LOST)
             return False
+        answers: list[Decoded] = []
         try:
-            answers = self._decode(taken, flush=flush) if taken is not None else []
+            self._seat.feed(taken, answers)
         except RefusedError as error:
+            self._take_answers(answers)
             self.end(error.reason, SkipReason.UNDECODABLE, error)
             return True
+        if self._flushing:
+            self._seat.vacate(answers)
         self._take_answers(answers)
-        if flush:
+        if self._flushing:
             self._flushed()
             return False
         with self._lock:
@@ -368,7 +299,7 @@ class Session:
     def skip(self, frame: Frame, reason: SkipReason, detail: str = "") -> None:
         """Settle a frame that is not analysed."""
         frame.picture.close()
-        self._settle(frame.place, _verdict(frame, reason, detail))
+        self._settle(frame.place, frame_verdict(frame, reason, detail))
 
     def infer(self, frame: Frame, engine_index: int, inference: Inference) -> None:
         """Take one engine's result; settle the frame with the last of them."""
@@ -392,7 +323,7 @@ class Session:
             times.post_s += self._clock() - started
         if last:
             reason = SkipReason.ENGINE_ERROR if frame.failure else None
-            self._settle(frame.place, _verdict(frame, reason, frame.failure))
+            self._settle(frame.place, frame_verdict(frame, reason, frame.failure))
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -409,25 +340,19 @@ class Session:
         if next_verdict_index:
             ledger.acknowledge(next_verdict_index - 1)
 
-    def _reopen(self) -> None:
-        """Take up a session again whose input was thought to have ended: its decoder is spent."""
-        self._intake.reopen()
-        self._drained = False
-        self.ended_s = None
-        self.end_reason = ""
+    def _take_up_again(self, next_sequence: int) -> None:
+        """Reopen the input of a client that came back; the lock is held.
 
-    def _decode(self, taken: Taken, *, flush: bool) -> list[Decoded]:
-        decoder = self._decoder
-        if decoder is None:
-            decoder = self._decoder = self._parts.open_decoder()
-        answers: list[Decoded] = []
-        for packet, reason in taken.shed:
-            answers += decoder.drop(packet, reason)
-        if taken.packet is not None:
-            answers += decoder.decode(taken.packet)
-        elif flush:
-            answers += decoder.flush()
-        return answers
+        It will say again when it has sent all. A decoder that was flushed, or is being flushed now, is spent:
+        then more packets must begin at a keyframe.
+        """
+        if not (self._flushing or self._drained):
+            self._intake.closed = False
+        elif next_sequence > self._intake.high_water:
+            self._intake.reopen()
+            self._drained = False
+            self.ended_s = self.ended_wall_s = None
+            self.end_reason = ""
 
     def _take_answers(self, answers: Sequence[Decoded], refuse: SkipReason | None = None) -> None:
         """Give every answer its place, and send the pictures on their way."""
@@ -474,7 +399,7 @@ class Session:
             frame.times.receive_s = packet.taken_s - packet.received_s
             frame.times.decode_s = answer.decode_s
             return frame
-        self._books.settle(place, _refusal(answer, reason or SkipReason.NO_FRAME))
+        self._books.settle(place, answer_verdict(answer, reason or SkipReason.NO_FRAME))
         return None
 
     def _time_of(self, answer: Decoded) -> float:
@@ -485,19 +410,16 @@ class Session:
 
     def _flushed(self) -> None:
         with self._lock:
-            decoder, self._decoder = self._decoder, None
+            self._flushing = False
             # A client that came back meanwhile has reopened the input: then a new decoder goes on.
             self._drained = self._intake.closed
-        if decoder is not None:
-            decoder.close()
         self._close_if_over()
 
     def _wind_up(self, skip: SkipReason) -> None:
         """Let go of everything that still waits."""
-        decoder, self._decoder = self._decoder, None
-        if decoder is not None:
-            self._take_answers(decoder.flush(), refuse=skip)
-            decoder.close()
+        answers: list[Decoded] = []
+        self._seat.vacate(answers)
+        self._take_answers(answers, refuse=skip)
         for frame in self._parts.scheduler.remove(self):
             self.skip(frame, skip)
         with self._lock:
@@ -517,10 +439,15 @@ class Session:
     def _flow(self) -> Flow | None:
         """Return what is new in credits and wishes; the lock is held."""
         flow = Flow(keyframe_request=self._keyframe_request)
-        self._keyframe_request = False
-        changed = flow.keyframe_request
+        changed = flow.keyframe_request or self._flow_due
+        self._keyframe_request = self._flow_due = False
+        if self.config.omit_skips and self._all_sent:
+            settled = flow.settled_through_sequence = self._books.account.settled_through
+            changed |= settled != self._settled_told
+            self._settled_told = settled
         if self.config.policy is DeliveryPolicy.EVERY_FRAME:
-            granted = self._intake.credits.to_tell()
+            # A flow message without credits would lift the limit: where there is one, they are told again.
+            granted = self._intake.credits.tell() if changed else self._intake.credits.to_tell()
             if granted is not None:
                 flow.send_through_sequence = granted.send_through_sequence
                 flow.send_through_bytes = granted.send_through_bytes
@@ -528,10 +455,12 @@ class Session:
         else:
             flow.rate_hint_fps = self._books.hint.to_tell(self._clock())
             changed |= flow.rate_hint_fps is not None
-        if self.config.omit_skips:
-            flow.settled_through_sequence = self._books.account.settled_through
-            changed |= flow.settled_through_sequence is not None
         return flow if changed else None
+
+    @property
+    def _all_sent(self) -> bool:
+        ledger = self._books.ledger
+        return ledger.send_cursor == ledger.next_index
 
     def _ring(self) -> None:
         listener = self._listener
@@ -547,30 +476,3 @@ class Session:
             self.end_reason = self.end_reason or "FINISHED"
         self._ring()
         self._parts.on_over(self)
-
-
-def _verdict(frame: Frame, reason: SkipReason | None, detail: str) -> Verdict:
-    return Verdict(
-        packet=frame.packet,
-        pts=frame.pts,
-        reason=reason,
-        detail=detail,
-        width=frame.width,
-        height=frame.height,
-        rotation_degrees=frame.rotation_degrees,
-        results=tuple(outcome for outcome in frame.outcomes if outcome is not None),
-        times=frame.times,
-    )
-
-
-def _refusal(answer: Decoded, reason: SkipReason) -> Verdict:
-    """Judge a packet that goes no further than its decoder."""
-    packet, picture = answer.packet, answer.picture
-    verdict = Verdict(packet, answer.pts, reason, answer.detail)
-    verdict.times.receive_s = packet.taken_s - packet.received_s
-    verdict.times.decode_s = answer.decode_s
-    if picture is not None:
-        verdict.width, verdict.height = picture.width, picture.height
-        verdict.rotation_degrees = picture.rotation_degrees
-        picture.close()
-    return verdict

@@ -1,0 +1,40 @@
+"""Write the verdict of a frame, or of a packet that has none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vedette_server.data.verdict import Verdict
+
+if TYPE_CHECKING:
+    from vedette_server.data.outcome import SkipReason
+    from vedette_server.decode.base import Decoded
+    from vedette_server.frame import Frame
+
+
+def frame_verdict(frame: Frame, reason: SkipReason | None, detail: str = "") -> Verdict:
+    """Judge a frame that was decoded."""
+    return Verdict(
+        packet=frame.packet,
+        pts=frame.pts,
+        reason=reason,
+        detail=detail,
+        width=frame.width,
+        height=frame.height,
+        rotation_degrees=frame.rotation_degrees,
+        results=tuple(outcome for outcome in frame.outcomes if outcome is not None),
+        times=frame.times,
+    )
+
+
+def answer_verdict(answer: Decoded, reason: SkipReason) -> Verdict:
+    """Judge a packet that goes no further than its decoder."""
+    packet, picture = answer.packet, answer.picture
+    verdict = Verdict(packet, answer.pts, reason, answer.detail)
+    verdict.times.receive_s = packet.taken_s - packet.received_s
+    verdict.times.decode_s = answer.decode_s
+    if picture is not None:
+        verdict.width, verdict.height = picture.width, picture.height
+        verdict.rotation_degrees = picture.rotation_degrees
+        picture.close()
+    return verdict

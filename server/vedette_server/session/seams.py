@@ -1,0 +1,103 @@
+"""What a session meets: the pipeline, a connection, and the parts that it is built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vedette_server.decode.base import Decoder
+    from vedette_server.execute.client import InferenceClient
+    from vedette_server.frame import Frame
+    from vedette_server.metrics import ChannelMetrics
+    from vedette_server.post.reader import ResultReader
+    from vedette_server.session.credits import CreditWindow
+    from vedette_server.session.inbox import Inbox
+    from vedette_server.session.outgoing import Flow
+    from vedette_server.session.session import Session
+
+
+class Scheduler(Protocol):
+    """What a session needs of the pipeline."""
+
+    def update(self, channel: Session) -> None:
+        """Take over a channel's new priority and policy."""
+        ...
+
+    def remove(self, channel: Session) -> list[Frame]:
+        """Let a channel go and return its frames that waited for their turn."""
+        ...
+
+    def wake(self, channel: Session) -> None:
+        """Say that a channel has work."""
+        ...
+
+    def offer(self, frame: Frame) -> Frame | None:
+        """Let a frame wait for its turn; return the one that it displaced, if any."""
+        ...
+
+    def pending(self, channel: Session) -> int:
+        """Return how many of a channel's frames wait for their turn."""
+        ...
+
+
+class Listener(Protocol):
+    """A connection that waits for news."""
+
+    def news(self) -> None:
+        """Say, from any thread, that `Session.outgoing` has something."""
+        ...
+
+    def displaced(self) -> None:
+        """Say, from the event loop, that another connection took the session over."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParts:
+    """What a session is built from.
+
+    Attributes:
+        inferences: What runs its engines.
+        reader: Reads detections out of an engine's rows.
+        open_decoder: Builds a fresh decoder.
+        open_inbox: Builds the inbox.
+        open_credits: Builds a credit window from the next sequence and the packets and bytes that wait.
+        max_unacknowledged: Verdicts that may wait for an acknowledgement.
+        scheduler: The pipeline.
+        metrics: The channel's figures.
+        on_over: Called once, from any thread, when the session is over.
+    """
+
+    inferences: tuple[InferenceClient, ...]
+    reader: ResultReader
+    open_decoder: Callable[[], Decoder]
+    open_inbox: Callable[[], Inbox]
+    open_credits: Callable[[int, int, int], CreditWindow]
+    max_unacknowledged: int
+    scheduler: Scheduler
+    metrics: ChannelMetrics
+    on_over: Callable[[Session], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """How a connection finds the session.
+
+    Attributes:
+        epoch: Which connection of the session it is, from 1.
+        next_sequence: The next packet that the session wants to judge.
+        next_verdict_index: The next verdict that will be sent.
+        keyframe_needed: The decoder holds nothing.
+        restored: The session's state goes on.
+        flow: The first credits.
+    """
+
+    epoch: int
+    next_sequence: int
+    next_verdict_index: int
+    keyframe_needed: bool
+    restored: bool
+    flow: Flow | None
