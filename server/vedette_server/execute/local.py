@@ -146,7 +146,10 @@ class LocalInference:
         self._judge_health(failed=bool(error))
         for index, surface in enumerate(batch):
             row = None if rows is None else rows[index]
-            surface.done(Inference(row, len(batch), started, finished, error))
+            try:
+                surface.done(Inference(row, len(batch), started, finished, error))
+            except Exception:  # noqa: BLE001 - a bug in one channel's books costs neither the others nor the lane
+                _log.exception("result could not be handed over")
         # The rows are the lane's until it runs again.
         with self._lock:
             self._free_lanes.append(lane)
