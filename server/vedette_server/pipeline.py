@@ -30,6 +30,7 @@ from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import UndecodableError
 from vedette_server.execute.client import Surface
+from vedette_server.parking import Parking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,7 @@ class _Entry:
     queued: bool = False
     running: bool = False
     again: bool = False
+    starved: bool = False
 
 
 class JobSource(Protocol):
@@ -91,39 +93,39 @@ class Pipeline:
     def __init__(self, workers: int, pending_pictures: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._pending_pictures = pending_pictures
         self._clock = clock
-        self._work_there = threading.Condition()
+        self._lock = threading.Lock()
+        self._parking = Parking(self._lock)
         self._entries: dict[Channel, _Entry] = {}
         self._groups: dict[tuple[InferenceClient, ...], _Group] = {}
         self._ready: deque[_Entry] = deque()
         self._pending = 0
-        self._idle = 0
         # Pictures wait, but none of their engines has a free slot.
         self._blocked = False
+        # Workers that run a batch now, and are away for long.
+        self._runs = 0
         self._sources: list[JobSource] = []
-        # When the workers that watch the clock will look again.
-        self._watches: list[float] = []
         self._stopping = False
         self._threads: list[threading.Thread] = []
         self._hire(workers)
 
     def add_source(self, source: JobSource, lanes: int) -> None:
         """Run a source's jobs, too, up to ``lanes`` of them at once."""
-        with self._work_there:
+        with self._lock:
             self._sources.append(source)
         self._hire(lanes)
 
     def close(self) -> None:
         """End the workers; may be called twice. What still waits is left to its channels."""
-        with self._work_there:
+        with self._lock:
             self._stopping = True
-            self._work_there.notify_all()
+            self._parking.wake_all()
         for thread in self._threads:
             thread.join()
 
     def add(self, channel: Channel) -> None:
         """Take a channel in, unless it is there already."""
         config = channel.config
-        with self._work_there:
+        with self._lock:
             if channel in self._entries:
                 return
             group = self._groups.setdefault(channel.inferences, _Group(channel.inferences))
@@ -139,7 +141,7 @@ class Pipeline:
     def update(self, channel: Channel) -> None:
         """Take over a channel's new priority and policy."""
         config = channel.config
-        with self._work_there:
+        with self._lock:
             entry = self._entries.get(channel)
             if entry is None:
                 return
@@ -154,7 +156,7 @@ class Pipeline:
 
     def remove(self, channel: Channel) -> list[Frame]:
         """Let a channel go and return its frames that waited for their turn."""
-        with self._work_there:
+        with self._lock:
             entry = self._entries.pop(channel, None)
             if entry is None:
                 return []
@@ -168,24 +170,24 @@ class Pipeline:
 
     def wake(self, channel: Channel) -> None:
         """Say that a channel has work."""
-        with self._work_there:
+        with self._lock:
             entry = self._entries.get(channel)
             if entry is not None:
                 self._queue(entry)
 
     def slots_freed(self) -> None:
         """Say that an engine has free slots."""
-        with self._work_there:
+        with self._lock:
             self._blocked = False
-            if self._pending and self._idle:
-                self._work_there.notify()
+            if self._pending:
+                self._parking.wake_one()
 
     def offer(self, frame: Frame) -> Frame | None:
         """Let a frame wait for its turn; return the one that it displaced, if any.
 
         Called by a worker, which looks for jobs when it is done with the one at hand: it wakes nobody.
         """
-        with self._work_there:
+        with self._lock:
             entry = self._entries.get(frame.channel)
             if entry is None:
                 return frame
@@ -201,14 +203,14 @@ class Pipeline:
 
     def pending(self, channel: Channel) -> int:
         """Return how many of a channel's frames wait for their turn."""
-        with self._work_there:
+        with self._lock:
             entry = self._entries.get(channel)
             return 0 if entry is None else entry.group.queue.pending(channel)
 
     @property
     def depths(self) -> tuple[int, int]:
         """Channels that wait for a decoder, and pictures that wait for their turn."""
-        with self._work_there:
+        with self._lock:
             return len(self._ready), self._pending
 
     def _hire(self, count: int) -> None:
@@ -221,11 +223,12 @@ class Pipeline:
         """Put a channel in line, unless it is there or its pictures must be used up first."""
         if entry.running:
             entry.again = True
-        elif not entry.queued and self._has_room(entry):
+        elif not self._has_room(entry):
+            entry.starved = True
+        elif not entry.queued:
             entry.queued = True
             self._ready.append(entry)
-            if self._idle:
-                self._work_there.notify()
+            self._parking.wake_one()
 
     def _has_room(self, entry: _Entry) -> bool:
         if entry.channel.config.policy is DeliveryPolicy.LIVE:
@@ -234,14 +237,14 @@ class Pipeline:
 
     def _run(self) -> None:
         while True:
-            with self._work_there:
+            with self._lock:
                 while (job := self._next()) is None:
                     if self._stopping:
                         return
                     self._wait()
-                if self._idle and self._more():
+                if self._parking.idle and self._more():
                     # Whoever takes a job wakes one more for the next: callers need not.
-                    self._work_there.notify()
+                    self._parking.wake_one()
             try:
                 job()
             except Exception:  # noqa: BLE001 - a worker outlives whatever one channel does to it
@@ -250,26 +253,18 @@ class Pipeline:
     def _wait(self) -> None:
         """Wait for work; one of the workers that wait watches the clock for batches that become due."""
         due = self._due_at()
-        self._idle += 1
-        if due < self._watched_until():
-            self._watches.append(due)
-            self._work_there.wait(max(due - self._clock(), 0.0))
-            self._watches.remove(due)
-        else:
-            self._work_there.wait()
-        self._idle -= 1
+        watching = due < self._parking.watched_until
+        self._parking.wait(due if watching else math.inf, self._clock())
 
     def _due_at(self) -> float:
         times = [due for source in self._sources if (due := source.due_at()) is not None]
         return min(times, default=math.inf)
 
-    def _watched_until(self) -> float:
-        return min(self._watches, default=math.inf)
-
     def _more(self) -> bool:
+        """Tell whether there is work for one more worker, if only to watch the clock while this one runs a batch."""
         if self._ready or (self._pending and not self._blocked):
             return True
-        return self._due_at() < self._watched_until()
+        return self._runs > 0 and self._due_at() < self._parking.watched_until
 
     def _next(self) -> Callable[[], None] | None:
         """Return the next job; the lock is held."""
@@ -279,7 +274,8 @@ class Pipeline:
         for source in self._sources:
             job = source.take(now)
             if job is not None:
-                return job
+                self._runs += 1
+                return partial(self._run_batch, job)
         pick = self._pick()
         if pick is not None:
             return partial(self._convert, pick)
@@ -308,18 +304,26 @@ class Pipeline:
             frame = picked[1]
             group.virtual += 1.0 / max(group.weight, 1)
             entry = self._entries.get(frame.channel)
-            if entry is not None and not entry.running and frame.channel.config.policy is DeliveryPolicy.EVERY_FRAME:
+            if entry is not None and entry.starved:
+                entry.starved = False
                 self._queue(entry)
             return _Pick(frame, slots)
         self._blocked = True
         return None
+
+    def _run_batch(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        finally:
+            with self._lock:
+                self._runs -= 1
 
     def _decode(self, entry: _Entry) -> None:
         more = True
         try:
             more = entry.channel.work()
         finally:
-            with self._work_there:
+            with self._lock:
                 entry.running = False
                 if (more or entry.again) and entry.channel in self._entries:
                     self._queue(entry)
