@@ -543,7 +543,11 @@ class TcpProxy:
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         swallow = self.swallow
-        there_reader, there_writer = await asyncio.open_connection(*self._target)
+        try:
+            there_reader, there_writer = await asyncio.open_connection(*self._target)
+        except OSError:  # the server is away
+            writer.transport.abort()
+            return
         self._writers |= {writer, there_writer}
         doomed = _Link(swallow)
         for source, sink in ((reader, there_writer), (there_reader, writer)):
