@@ -72,6 +72,8 @@ class ServerProcess:
             self.process.send_signal(number)
         code = self.process.wait(timeout_s)
         self._reader.join(timeout_s)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         return code
 
     def kill(self) -> None:
@@ -84,7 +86,4 @@ class ServerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.process.poll() is None:
-            self.kill()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self.kill()

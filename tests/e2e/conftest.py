@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support_serving import ASSETS, ServerProcess
+from support_streams import publish_gauge
 from vedette_engines.importing import ImportRequest, import_model
 
 if TYPE_CHECKING:
@@ -39,4 +41,34 @@ def yolox_dir(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def yolox_server(yolox_dir: Path) -> Iterator[ServerProcess]:
     with ServerProcess("--engines-dir", str(yolox_dir), "--engine", "yolox-nano") as process:
+        yield process
+
+
+# A server whose patience tests can wait for; the engine is small and runs in one lane.
+QUICK = (
+    *("--engine", "blobs", "--lanes", "1", "--max-batch", "4", "--tune-budget-s", "0"),
+    *("--heartbeat-interval-s", "0.4", "--resume-window-s", "2"),
+)
+
+
+@pytest.fixture(scope="session")
+def gauges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of engines that tell the brightness: `gauge`, `slow` (takes its time), `moody` (fails on bright)."""
+    root = tmp_path_factory.mktemp("gauges")
+    publish_gauge(root)
+    publish_gauge(root, "slow", matmuls=12)
+    publish_gauge(root, "moody", fails=True)
+    return root
+
+
+@pytest.fixture(scope="session")
+def quick_server(gauges: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(*QUICK, "--engines-dir", str(gauges), "--metrics-port", "0") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def other_server(gauges: Path) -> Iterator[ServerProcess]:
+    """A second server, which knows nothing of the first one's sessions."""
+    with ServerProcess(*QUICK, "--engines-dir", str(gauges)) as process:
         yield process
