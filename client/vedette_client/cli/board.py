@@ -36,7 +36,7 @@ _STATE_STYLE = {
 
 
 class Board:
-    """The table of cameras.
+    """The table of cameras; the percentiles are ages at the verdict, of the last seconds.
 
     Args:
         cameras: What to show, in this order.
@@ -87,14 +87,14 @@ class Board:
         )
         wide = self._console.width >= 100
         has_length = any(camera.shot.length_s for camera in self._cameras)
-        table.add_column("camera", no_wrap=True, overflow="ellipsis", style="bold", min_width=8)
+        table.add_column("camera", no_wrap=True, overflow="ellipsis", style="bold", min_width=8, max_width=28)
         table.add_column("state", no_wrap=True)
-        for name in ("sent/s", "seen/s", "age p50", "p95 ms"):
+        for name in ("sent/s", "analysed/s", "p50 ms", "p95 ms"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("skipped", no_wrap=True, overflow="ellipsis", ratio=3)
-        table.add_column("last seen", no_wrap=True, overflow="ellipsis", ratio=2, style="cyan")
+        table.add_column("skipped", no_wrap=True, overflow="ellipsis", ratio=1, min_width=14)
+        table.add_column("last seen", no_wrap=True, overflow="ellipsis", ratio=1, min_width=14, style="cyan")
         if has_length and wide:
-            table.add_column("progress", width=18)
+            table.add_column("progress", width=12)
         room = max(1, self._console.height - 5)
         for camera in self._cameras[:room]:
             row = self._row(camera, now_s)
@@ -150,7 +150,7 @@ def _progress(camera: Camera) -> RenderableType:
     if not camera.shot.length_s:
         return Text("-")
     done = camera.shot.length_s if camera.state is State.FINISHED else camera.tally.position_s
-    return ProgressBar(total=camera.shot.length_s, completed=min(done, camera.shot.length_s), width=18)
+    return ProgressBar(total=camera.shot.length_s, completed=min(done, camera.shot.length_s), width=12)
 
 
 def summary(cameras: Sequence[Camera]) -> Table:
@@ -160,7 +160,7 @@ def summary(cameras: Sequence[Camera]) -> Table:
     an account `agrees` when the server counted the same, packet for packet.
     """
     table = Table(title="Summary", title_justify="left", title_style="bold", pad_edge=False, box=None)
-    table.add_column("camera", no_wrap=True, style="bold")
+    table.add_column("camera", no_wrap=True, overflow="ellipsis", style="bold", max_width=40)
     for name in ("sent", "analysed", "skipped", "unsent", "p50 ms", "p95 ms"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("account", overflow="fold", min_width=7)

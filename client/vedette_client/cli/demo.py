@@ -11,7 +11,7 @@ import typer
 
 from vedette_client import AnalyzeOptions, OptionsError
 from vedette_client.cli.outcome import INTERRUPTED, outcome
-from vedette_client.cli.reach import Reach
+from vedette_client.reach import Reach
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -66,9 +66,9 @@ def _wishes(sources: Sequence[str], engine: str, duration_s: float | None) -> li
 
 
 async def _demo(wishes: Sequence[Shot], engine: str, out: Path) -> int:
-    from rich.console import Console  # noqa: PLC0415  other commands need no table
+    from vedette_client.cli.terminal import console as build_console  # noqa: PLC0415  other commands need no table
 
-    console = Console(highlight=False)
+    console = build_console()
     async with _serving(engine, out / "server.log", console) as server:
         return await _show(wishes, Reach(server.address), console, out / "demo.mp4")
 

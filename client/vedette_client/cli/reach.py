@@ -1,18 +1,17 @@
-"""Which server to talk to, and how: the options that all commands of the client share."""
+"""The options that all commands of the client share: which server to talk to, and how."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vedette_client import Client, OptionsError, ReconnectOptions, TlsOptions
+from vedette_client import OptionsError, TlsOptions
+from vedette_client.reach import Reach
 
 DEFAULT_SERVER = "127.0.0.1:50051"
-_CONNECT_S = 5.0
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(?P<port>\d{1,5})")
 
 Server = Annotated[
@@ -43,43 +42,6 @@ Token = Annotated[
         help="Bearer token; better given in the environment than here. Default: none.",
     ),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """A server, and how to be let in; plain data that another process may be given.
-
-    Attributes:
-        address: `host:port`.
-        tls: How to trust it; None: unencrypted.
-        token: Bearer token.
-        connect_s: How long the first connection may take.
-    """
-
-    address: str
-    tls: TlsOptions | None = None
-    token: str | None = None
-    connect_s: float = _CONNECT_S
-
-    def client(self) -> Client:
-        """Build a client."""
-        reconnect = ReconnectOptions(connect_s=self.connect_s)
-        return Client(self.address, tls=self.tls, token=self.token, reconnect=reconnect)
-
-    def through(self, address: str) -> Reach:
-        """Go through a relay that listens at `address`, and still expect the server's own name."""
-        tls = self.tls and replace(self.tls, server_name=self.tls.server_name or self.host)
-        return replace(self, address=address, tls=tls)
-
-    @property
-    def host(self) -> str:
-        """The server's host."""
-        return self.address.rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        """The server's port."""
-        return int(self.address.rpartition(":")[2])
 
 
 def reach(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from vedette_client.cli.board import Board
     from vedette_client.cli.camera import Camera
-    from vedette_client.cli.reach import Reach
+    from vedette_client.reach import Reach
 
 # After Ctrl-C the frames that are under way may still get their verdicts within this time.
 _FINISH_S = 5.0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from vedette_client.cli.camera import Listener, Shot
-    from vedette_client.cli.reach import Reach
+    from vedette_client.reach import Reach
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -119,13 +119,12 @@ def stream(
 
 
 async def _stream(wishes: Sequence[Shot], where: Reach, output: TextIO | None, annotate: Path | None) -> int:
-    from rich.console import Console  # noqa: PLC0415  other commands need no table
-
     from vedette_client.cli.board import Board, summary  # noqa: PLC0415
     from vedette_client.cli.camera import Camera  # noqa: PLC0415
     from vedette_client.cli.running import Interruption, run_cameras  # noqa: PLC0415
+    from vedette_client.cli.terminal import console as build_console  # noqa: PLC0415
 
-    console = Console(stderr=output is sys.stdout)
+    console = build_console(stderr=output is sys.stdout)
     interruption = Interruption()
     files = clip_paths(annotate, [shot.channel for shot in wishes])
     cameras = [
@@ -137,7 +136,7 @@ async def _stream(wishes: Sequence[Shot], where: Reach, output: TextIO | None, a
         console.print(summary(cameras))
     for camera, path in zip(cameras, files, strict=True):
         if path is not None and path.exists():
-            console.print(f"{camera.shot.channel}: drawn into {path}", highlight=False, soft_wrap=True)
+            console.print(f"{camera.shot.channel}: drawn into {path}", soft_wrap=True)
     return INTERRUPTED if interruption.count else outcome(cameras, "vedette stream")
 
 

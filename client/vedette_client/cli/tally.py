@@ -105,5 +105,8 @@ def _rate(times: Sequence[float], now_s: float) -> float:
 
 
 def told(counts: Counter[str], *, nothing: str = "-") -> str:
-    """Write counts as words: `2 person 1 car`."""
-    return " ".join(f"{count} {name}" for name, count in counts.most_common()) or nothing
+    """Write counts as words: `2 person 1 car`; names in capitals become small ones."""
+    return (
+        " ".join(f"{count} {name.lower() if name.isupper() else name}" for name, count in counts.most_common())
+        or nothing
+    )
