@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 CHANNEL_KEY = "x-vedette-channel"
 FIRST_MESSAGE_S = 15.0
+MAX_TOKEN_CHARS = 256
+HIGHEST_RESUMED = 1 << 62
 
 
 class StreamService(stream_pb2_grpc.StreamServiceServicer):
@@ -154,6 +156,7 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         """Find the session that is resumed, or build a new one."""
         resume = wire.resume if wire.HasField("resume") else None
         if resume is not None:
+            _check_resume(resume)
             session = self._registry.resumable(resume.session_token, config)
             if session is not None:
                 return session
@@ -183,3 +186,13 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
     def _check_draining(self) -> None:
         if self._draining:
             raise UnavailableError("DRAINING", "the server is shutting down")
+
+
+def _check_resume(resume: stream_pb2.Resume) -> None:
+    if len(resume.session_token) > MAX_TOKEN_CHARS:
+        size = f"{len(resume.session_token)} characters"
+        raise InvalidError("INVALID_RESUME", f"resume.session_token has {size}; allowed: at most {MAX_TOKEN_CHARS}")
+    for field in ("next_verdict_index", "next_sequence"):
+        # What is counted on from there must fit into the contract's 64 bits.
+        if getattr(resume, field) >= HIGHEST_RESUMED:
+            raise InvalidError("INVALID_RESUME", f"resume.{field} is {getattr(resume, field)}; allowed: below 2^62")
