@@ -10,16 +10,19 @@ CHANGE_SHARE = 0.25
 class RateHint:
     """Watches what becomes of a channel's packets, and says when the sender had better slow down.
 
-    A hint is given at most once per ``WINDOW_S``, when more than ``SHED_SHARE`` of the window's packets
-    were shed and the useful rate moved by more than ``CHANGE_SHARE`` since the hint before. Not
-    thread-safe: the session's lock is held.
+    A window of ``WINDOW_S`` is judged at a time. When more than ``SHED_SHARE`` of its packets were shed, the
+    rate of those that were not is the hint, unless it is within ``CHANGE_SHARE`` of the one that stands.
+    A window in which nothing was shed takes the hint back. Not thread-safe: the session's lock is held.
+
+    Attributes:
+        fps: The hint that stands, frames per second; None: the sender may do as it likes.
     """
 
     def __init__(self, now: float) -> None:
+        self.fps: float | None = None
         self._since = now
         self._analysed = 0
         self._shed = 0
-        self._told: float | None = None
 
     def analysed(self) -> None:
         """Count a packet that was analysed."""
@@ -29,17 +32,18 @@ class RateHint:
         """Count a packet that was skipped because the server was busy."""
         self._shed += 1
 
-    def to_tell(self, now: float) -> float | None:
-        """Return a new hint in frames per second, or None when there is none."""
+    def judge(self, now: float) -> bool:
+        """Judge the window if it is over; tell whether the hint has changed."""
         elapsed = now - self._since
         if elapsed < WINDOW_S:
-            return None
+            return False
         analysed, shed = self._analysed, self._shed
         self._since, self._analysed, self._shed = now, 0, 0
-        if shed <= SHED_SHARE * (analysed + shed):
-            return None
-        useful = round(max(analysed / elapsed, 0.1), 2)
-        if self._told is not None and abs(useful - self._told) <= CHANGE_SHARE * self._told:
-            return None
-        self._told = useful
-        return useful
+        before = self.fps
+        if shed > SHED_SHARE * (analysed + shed):
+            useful = round(max(analysed / elapsed, 0.1), 2)
+            if before is None or abs(useful - before) > CHANGE_SHARE * before:
+                self.fps = useful
+        elif not shed and analysed:
+            self.fps = None
+        return self.fps != before

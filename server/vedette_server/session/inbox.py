@@ -126,6 +126,7 @@ class Inbox:
         self.policy = policy
         self._is_disposable = is_disposable
         self._is_keyframe = is_keyframe or (lambda packet: packet.keyframe)
+        self._again = 0
         self._entries: deque[_Entry] = deque()
         # Those among them that are to be decoded and judged.
         self._waiting: deque[_Entry] = deque()
@@ -167,6 +168,13 @@ class Inbox:
         if policy is DeliveryPolicy.EVERY_FRAME:
             self._awaits_keyframe = False
             self._level = ShedLevel.NOTHING
+
+    def expect_again(self) -> None:
+        """Make room for packets that are sent again, to be judged, because an earlier server's state was lost.
+
+        They are the client's to choose, back to a keyframe, and credits limit them by their bytes alone.
+        """
+        self._again = _MAX_REPLAYED
 
     def put(self, packet: Packet, now: float) -> None:
         """Add the next packet. A live channel over its bounds sheds at once.
@@ -224,9 +232,9 @@ class Inbox:
                 allowed = f"{_MAX_REPLAYED} packets, {limits.max_bytes} bytes"
                 raise _full(packet, held, allowed)
         elif self.policy is DeliveryPolicy.EVERY_FRAME:
-            if self._over_bound(len(self._waiting) + 1, self._waiting_bytes + size):
+            if self._over_bound(len(self._waiting) + 1 - self._again, self._waiting_bytes + size):
                 held = f"{len(self._waiting)} packets, {self._waiting_bytes} bytes"
-                raise _full(packet, held, f"{limits.max_packets} packets, {limits.max_bytes} bytes")
+                raise _full(packet, held, f"{limits.max_packets + self._again} packets, {limits.max_bytes} bytes")
         elif self._shed >= _MAX_SHED:
             raise _full(packet, f"{self._shed} packets shed and not yet told", f"{_MAX_SHED} packets")
 

@@ -55,6 +55,8 @@ class Intake:
         # The index of the first verdict that tells, when acknowledged, that the client knows its credits.
         self._enforced_from: int | None = None
         self._gap = False
+        if rejoin_limit is not None:
+            inbox.expect_again()
         self.credits = self._new_credits()
 
     @property

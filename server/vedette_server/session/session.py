@@ -453,8 +453,9 @@ class Session:
                 flow.send_through_bytes = granted.send_through_bytes
                 changed = True
         else:
-            flow.rate_hint_fps = self._books.hint.to_tell(self._clock())
-            changed |= flow.rate_hint_fps is not None
+            changed |= self._books.hint.judge(self._clock())
+            # As with credits: a flow message without the hint would take it back.
+            flow.rate_hint_fps = self._books.hint.fps
         return flow if changed else None
 
     @property
