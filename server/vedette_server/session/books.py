@@ -64,6 +64,7 @@ class Books:
             self.account.drop_by_client(client_dropped)
         if not packet.decode_only:
             self.account.receive(packet.sequence, size_bytes)
+            self._metrics.packet(size_bytes)
         elif not self.account.is_pending(packet.sequence):
             self.account.receive_decode_only(packet.sequence, size_bytes)
 

@@ -169,7 +169,6 @@ class Session:
                 if not packet.decode_only:
                     self._books.settle_next(Verdict(packet, reason=SkipReason.OVERLOAD))
                 raise
-        self._parts.metrics.packet(size)
         self._parts.scheduler.wake(self)
 
     def acknowledge(self, through_index: int) -> None:
