@@ -329,3 +329,16 @@ def test_an_overloaded_live_channel_stays_fresh_and_is_not_starved(
         received[sent] = now
         sent += 1
     assert decoded >= 3
+
+
+def test_packets_sent_again_after_a_lost_state_find_room_and_are_not_shed() -> None:
+    limits = InboxLimits(max_packets=4, max_bytes=1 << 20, drop_disposable_after_s=1.0, jump_after_s=2.0)
+    inbox = Inbox(limits, DeliveryPolicy.EVERY_FRAME, is_disposable=lambda _: True)
+    inbox.expect_again()
+
+    for sequence in range(20):
+        inbox.put(Packet(sequence, b"x"), now=0.0)
+
+    taken = [inbox.take(now=9.0) for _ in range(20)]
+    assert [one.packet.sequence for one in taken if one.packet is not None] == list(range(20))
+    assert not any(one.shed for one in taken)

@@ -232,14 +232,14 @@ class Inbox:
                 allowed = f"{_MAX_REPLAYED} packets, {limits.max_bytes} bytes"
                 raise _full(packet, held, allowed)
         elif self.policy is DeliveryPolicy.EVERY_FRAME:
-            if self._over_bound(len(self._waiting) + 1 - self._again, self._waiting_bytes + size):
+            if self._over_bound(len(self._waiting) + 1, self._waiting_bytes + size):
                 held = f"{len(self._waiting)} packets, {self._waiting_bytes} bytes"
                 raise _full(packet, held, f"{limits.max_packets + self._again} packets, {limits.max_bytes} bytes")
         elif self._shed >= _MAX_SHED:
             raise _full(packet, f"{self._shed} packets shed and not yet told", f"{_MAX_SHED} packets")
 
     def _over_bound(self, packets: int, size_bytes: int) -> bool:
-        return packets > self.limits.max_packets or (packets > 1 and size_bytes > self.limits.max_bytes)
+        return packets > self.limits.max_packets + self._again or (packets > 1 and size_bytes > self.limits.max_bytes)
 
     def _forget(self, entry: _Entry, now: float) -> bool:
         """Take an entry that left off the books, and tell whether its packet is to be dropped."""
