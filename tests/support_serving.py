@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ class ServerProcess:
             env=environ,
         )
         self.lines: list[str] = []
+        self._metrics_url: str | None = None
         self._new: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -51,6 +53,15 @@ class ServerProcess:
             self.lines.append(line)
             self._new.put(line)
         self._new.put("")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The figures that Prometheus would read now, by name and labels."""
+        if self._metrics_url is None:
+            self._metrics_url = f"http://{self.wait_for('metrics on ').rpartition(' ')[2]}/metrics"
+        with urllib.request.urlopen(self._metrics_url, timeout=START_S) as answer:
+            lines = answer.read().decode().splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
     def wait_for(self, words: str) -> str:
         """Return the next line that has these words."""

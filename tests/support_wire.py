@@ -94,6 +94,9 @@ class Wire:
 
     async def say(self, **fields: Any) -> None:
         """Send a message; when the call is over, `hear` says why."""
+        if self.call.done():
+            # grpc.aio would put an error of its own in place of the status.
+            return
         try:
             await self.call.write(stream_pb2.AnalyzeStreamRequest(**fields))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):

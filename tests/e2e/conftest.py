@@ -47,7 +47,7 @@ def yolox_server(yolox_dir: Path) -> Iterator[ServerProcess]:
 # A server whose patience tests can wait for; the engine is small and runs in one lane.
 QUICK = (
     *("--engine", "blobs", "--lanes", "1", "--max-batch", "4", "--tune-budget-s", "0"),
-    *("--heartbeat-interval-s", "0.4", "--resume-window-s", "2"),
+    *("--heartbeat-interval-s", "0.4", "--resume-window-s", "1.5", "--max-unacknowledged", "256"),
 )
 
 
@@ -56,7 +56,7 @@ def gauges(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of engines that tell the brightness: `gauge`, `slow` (takes its time), `moody` (fails on bright)."""
     root = tmp_path_factory.mktemp("gauges")
     publish_gauge(root)
-    publish_gauge(root, "slow", matmuls=12)
+    publish_gauge(root, "slow", matmuls=24)
     publish_gauge(root, "moody", fails=True)
     return root
 
@@ -65,6 +65,8 @@ def gauges(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick_server(gauges: Path) -> Iterator[ServerProcess]:
     with ServerProcess(*QUICK, "--engines-dir", str(gauges), "--metrics-port", "0") as process:
         yield process
+        # What was not foreseen is logged with its traceback, and nobody would see it.
+        assert "Traceback" not in process.output
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import av
 import pytest
+
 from support_agreement import agreement
 from vedette_client import Client, Policy
 from vedette_client.sources import open_source

@@ -9,6 +9,7 @@ from vedette.v1 import session_pb2, stream_pb2
 from vedette_server.rpc.convert import account_to_wire, config_to_wire, set_duration, set_timestamp
 
 if TYPE_CHECKING:
+    from vedette_server.session.ended import EndedSession
     from vedette_server.session.outgoing import Flow
     from vedette_server.session.seams import Attachment
     from vedette_server.session.session import Session
@@ -66,7 +67,7 @@ def clock_to_wire(question: stream_pb2.ClockSync, received_wall_ns: int) -> stre
     return response
 
 
-def session_to_wire(session: Session) -> session_pb2.Session:
+def session_to_wire(session: Session | EndedSession) -> session_pb2.Session:
     """Describe a session."""
     if session.ended_wall_s is not None:
         state = session_pb2.SESSION_STATE_ENDED

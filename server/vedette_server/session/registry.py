@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import ConflictError, DisplacedError, InvalidError, LimitError, NotFoundError
+from vedette_server.session.ended import EndedSession
 from vedette_server.session.identity import Identity
 from vedette_server.session.session import Session
 
@@ -54,7 +55,9 @@ class Registry:
         self._lock = threading.Lock()
         self._holders: dict[str, Session] = {}
         self._resumable: dict[str, Session] = {}
-        self._remembered: OrderedDict[str, Session] = OrderedDict()
+        self._remembered: OrderedDict[str, Session | EndedSession] = OrderedDict()
+        # Sessions that can no longer be resumed, until they are over.
+        self._leaving: list[Session] = []
 
     def resumable(self, token: str, config: ChannelConfig) -> Session | None:
         """Return the session that a token resumes, or None when its state was lost.
@@ -169,8 +172,9 @@ class Registry:
             self._forget_token(session)
             session.end("CONNECTION_LOST", SkipReason.SESSION_LOST)
             session.let_go()
+        self._slim()
 
-    def get(self, channel: str, session_id: str) -> Session:
+    def get(self, channel: str, session_id: str) -> Session | EndedSession:
         """Find a session, also after its end; `-` means the channel's latest.
 
         Raises:
@@ -186,7 +190,7 @@ class Registry:
             raise NotFoundError("SESSION_NOT_FOUND", f"session {session_id} of channel {channel} is not known")
         return found
 
-    def all(self) -> list[Session]:
+    def all(self) -> list[Session | EndedSession]:
         """Return the remembered sessions, newest first."""
         with self._lock:
             return list(reversed(self._remembered.values()))
@@ -199,7 +203,20 @@ class Registry:
 
     def _forget_token(self, session: Session) -> None:
         with self._lock:
-            self._resumable.pop(session.identity.token, None)
+            if self._resumable.pop(session.identity.token, None) is not None:
+                self._leaving.append(session)
+
+    def _slim(self) -> None:
+        """Keep of sessions that are over and done with no more than their accounts."""
+        with self._lock:
+            leaving, self._leaving = self._leaving, []
+        done = [session for session in leaving if session.ended_wall_s is not None and not session.connected]
+        ended = [EndedSession.of(session) for session in done]
+        with self._lock:
+            self._leaving += [session for session in leaving if session not in done]
+            for one in ended:
+                if one.identity.name in self._remembered:
+                    self._remembered[one.identity.name] = one
 
     def _trim(self) -> None:
         while len(self._remembered) > REMEMBERED_SESSIONS:
