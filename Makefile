@@ -21,7 +21,7 @@ else
   INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help demo test check bench proto format lint types contract containers clean
+.PHONY: help demo test check bench proto docs format lint types contract containers clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -81,6 +81,9 @@ containers: $(TEST_READY)
 
 proto: $(TEST_READY)  ## Write the stubs of the contract
 	@$(BIN)/python proto/generate.py
+
+docs: $(TEST_READY)  ## Write the tables of the documentation that say what the code says
+	@$(BIN)/python docs/tables.py
 
 bench: $(TEST_READY)  ## Set up, then measure; prints ratios
 	@$(BIN)/python -m bench $(ARGS)

@@ -152,7 +152,7 @@ def main() -> int:
             stale.append(path.name)
             if not check:
                 path.write_text(renewed(text), encoding="utf-8")
-    print(f"{len(stale)} pages {'differ' if check else 'written'}", *stale)
+    print(f"{len(stale)} pages {'differ, run `make docs`:' if check else 'written'}", *stale)
     return int(check and bool(stale))
 
 
