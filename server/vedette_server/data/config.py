@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from vedette_server.data.format import VideoFormat
+if TYPE_CHECKING:
+    from vedette_server.data.format import VideoFormat
 
 Polygon = tuple[tuple[float, float], ...]
 

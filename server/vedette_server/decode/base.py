@@ -31,11 +31,11 @@ class Picture(Protocol):
     """
 
     @property
-    def width(self) -> int: ...
+    def width(self) -> int: ...  # noqa: D102 - told above
     @property
-    def height(self) -> int: ...
+    def height(self) -> int: ...  # noqa: D102 - told above
     @property
-    def rotation_degrees(self) -> int: ...
+    def rotation_degrees(self) -> int: ...  # noqa: D102 - told above
 
     def letterbox_into(self, slot: NDArray[np.uint8], fit: Letterbox) -> None:
         """Resize, convert, turn and pad the picture into ``slot``.
