@@ -289,3 +289,51 @@ def test_a_recording_gets_what_few_live_cameras_leave() -> None:
     assert served["a"] >= 60 * 5 - 2
     assert served["b"] >= 60 * 5 - 2
     assert served["recording"] >= 60 * (35 - 10) - 2
+
+
+def ages_at_pick(picks_per_second: int, seconds: int = 30) -> tuple[list[float], Counter[object]]:
+    """Offer times of arrival from 24 cameras of 15 fps; return the ages at the pick, and the picks per camera."""
+    rng = random.Random(5)
+    queue: FairQueue[float] = FairQueue()
+    events = [(index / picks_per_second, "") for index in range(seconds * picks_per_second)]
+    for number in range(24):
+        queue.add(f"camera-{number}", 10, True, 1)
+        phase = rng.random() / 15
+        events += [(phase + (n + rng.uniform(-0.1, 0.1)) / 15, f"camera-{number}") for n in range(seconds * 15)]
+    ages: list[float] = []
+    served = Counter[object]()
+    for now, key in sorted(events):
+        if key:
+            queue.offer(key, now)
+        elif (pick := queue.pick()) is not None:
+            ages.append(now - pick[1])
+            served[pick[0]] += 1
+    return sorted(ages), served
+
+
+@pytest.mark.parametrize("picks_per_second", [35, 100])
+def test_live_pictures_are_picked_fresh_and_still_fairly(picks_per_second: int) -> None:
+    ages, served = ages_at_pick(picks_per_second)
+    assert ages[len(ages) // 2] < 0.010
+    assert ages[len(ages) * 95 // 100] < 0.035
+    assert max(served.values()) <= 1.05 * min(served.values())
+
+
+@given(st.lists(st.integers(1, 8), min_size=2, max_size=6), st.lists(st.integers(0, 5), max_size=120))
+def test_live_channels_that_are_passed_over_share_by_weight_within_two_turns_each(
+    weights: list[int], arrivals: list[int]
+) -> None:
+    queue = queue_of(*weights, newest_wins=True)
+    served = [0] * len(weights)
+    for key in range(len(weights)):
+        queue.offer(key, 0)
+    for arrival in arrivals:
+        # One camera after the other brings something newer; all of them always have something pending.
+        queue.offer(arrival % len(weights), 0)
+        key = picked(queue)[0]
+        assert isinstance(key, int)
+        served[key] += 1
+        queue.offer(key, 0)
+    for one, other in combinations(range(len(weights)), 2):
+        apart = abs(Fraction(served[one], weights[one]) - Fraction(served[other], weights[other]))
+        assert apart <= 2 * (Fraction(1, weights[one]) + Fraction(1, weights[other]))
