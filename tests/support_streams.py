@@ -13,7 +13,7 @@ from vedette.v1 import media_pb2
 from vedette_client.sources.base import SourceFormat, SourcePacket
 from vedette_engines.bundle import write_bundle
 from vedette_engines.making.graph import Graph
-from vedette_engines.manifest import DetectorOutput, EngineFile, InputSpec, Manifest, Task
+from vedette_engines.manifest import Defaults, DetectorOutput, EngineFile, InputSpec, Manifest, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,6 +64,7 @@ def publish_gauge(
         input=InputSpec(WIDTH, HEIGHT),
         output=DetectorOutput(1, score_floor=0.001),
         labels=("grey",),
+        defaults=Defaults(min_score=0.001),
         files=(EngineFile("model.onnx"),),
     )
     model = g.model("candidates", (HEIGHT, WIDTH, 3), (1, 6))

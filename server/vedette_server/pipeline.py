@@ -29,6 +29,7 @@ from vedette_server.batch.fair_queue import FairQueue
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import UndecodableError
+from vedette_server.execute.claims import Claims
 from vedette_server.execute.client import Surface
 from vedette_server.parking import Parking
 
@@ -103,6 +104,7 @@ class Pipeline:
         self._blocked = False
         # Workers that run a batch now, and are away for long.
         self._runs = 0
+        self._claims = Claims()
         self._sources: list[JobSource] = []
         self._stopping = False
         self._threads: list[threading.Thread] = []
@@ -164,6 +166,10 @@ class Pipeline:
             group.weight -= entry.weight
             frames = group.queue.remove(channel)
             self._pending -= len(frames)
+            if not len(group.queue) and self._claims.drop(group.inferences):
+                self._blocked = False
+                if self._pending:
+                    self._parking.wake_one()
             if group.weight == 0:
                 self._groups.pop(group.inferences, None)
             return frames
@@ -293,7 +299,7 @@ class Pipeline:
         if len(waiting) > 1:
             waiting.sort(key=lambda group: group.virtual)
         for group in waiting:
-            slots = _acquire(group.inferences)
+            slots = self._claims.take(group.inferences)
             if slots is None:
                 continue
             picked = group.queue.pick()
@@ -364,18 +370,6 @@ class Pipeline:
     def _give_back(self, inferences: tuple[InferenceClient, ...], slots: list[Slot]) -> None:
         _release(inferences, slots)
         self.slots_freed()
-
-
-def _acquire(inferences: tuple[InferenceClient, ...]) -> list[Slot] | None:
-    """Take one slot of each engine, or none at all."""
-    slots: list[Slot] = []
-    for inference in inferences:
-        slot = inference.acquire()
-        if slot is None:
-            _release(inferences, slots)
-            return None
-        slots.append(slot)
-    return slots
 
 
 def _release(inferences: tuple[InferenceClient, ...], slots: list[Slot]) -> None:

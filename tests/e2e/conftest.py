@@ -53,10 +53,11 @@ QUICK = (
 
 @pytest.fixture(scope="session")
 def gauges(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of engines that tell the brightness: `gauge`, `slow` (takes its time), `moody` (fails on bright)."""
+    """A folder of engines that tell the brightness; two of them take their time, one fails on bright pictures."""
     root = tmp_path_factory.mktemp("gauges")
     publish_gauge(root)
-    publish_gauge(root, "slow", matmuls=24)
+    publish_gauge(root, "slow", matmuls=10)
+    publish_gauge(root, "slower", matmuls=10)
     publish_gauge(root, "moody", fails=True)
     return root
 
@@ -66,6 +67,15 @@ def quick_server(gauges: Path) -> Iterator[ServerProcess]:
     with ServerProcess(*QUICK, "--engines-dir", str(gauges), "--metrics-port", "0") as process:
         yield process
         # What was not foreseen is logged with its traceback, and nobody would see it.
+        assert "Traceback" not in process.output
+
+
+@pytest.fixture(scope="session")
+def narrow_server(gauges: Path) -> Iterator[ServerProcess]:
+    """A server whose engines have but two slots each, so that channels must queue for them."""
+    narrow = (*QUICK[:4], "--max-batch", "1", *QUICK[6:])
+    with ServerProcess(*narrow, "--engines-dir", str(gauges)) as process:
+        yield process
         assert "Traceback" not in process.output
 
 
