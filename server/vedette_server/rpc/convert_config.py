@@ -284,7 +284,7 @@ def _max_age_s(config: stream_pb2.StreamConfig, defaults: ConfigDefaults) -> flo
     seconds, nanos = config.max_age.seconds, config.max_age.nanos
     if seconds < 0 or not 0 <= nanos < _NS or not (seconds or nanos):
         _refuse("INVALID_MAX_AGE", "max_age", f"{seconds} s and {nanos} ns", "above 0 s, or absent for the default")
-    return seconds + nanos / _NS
+    return (seconds * _NS + nanos) / _NS  # one rounding: 2.119 s stays 2.119
 
 
 def _share(field: str) -> Callable[[stream_pb2.StreamConfig, ConfigDefaults], float | None]:
