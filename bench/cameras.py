@@ -12,8 +12,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(slots=True)
@@ -124,10 +126,7 @@ async def _cameras(plan: Plan, pipe: Any) -> None:
         pipe.send("ready")
         began, cpu = time.monotonic(), time.process_time()
         await asyncio.gather(
-            *(
-                _camera(stream, packets, fmt, plan, index, began, tallies[index])
-                for index, stream in enumerate(streams)
-            )
+            *(_camera(stream, packets, fmt, plan, index, began, tallies[index]) for index, stream in enumerate(streams))
         )
         pipe.send(Outcome(tallies, time.monotonic() - began, time.process_time() - cpu))
 
@@ -142,7 +141,9 @@ def _load(clip: Path | None) -> Any:
     return fmt, packets
 
 
-async def _camera(stream: Any, packets: list[Any], fmt: Any, plan: Plan, index: int, began: float, tally: Tally) -> None:
+async def _camera(
+    stream: Any, packets: list[Any], fmt: Any, plan: Plan, index: int, began: float, tally: Tally
+) -> None:
     reader = asyncio.create_task(_read(stream, tally, began))
     if plan.fps is None:
         for packet in packets:
@@ -154,9 +155,7 @@ async def _camera(stream: Any, packets: list[Any], fmt: Any, plan: Plan, index: 
     await reader
 
 
-async def _paced(
-    stream: Any, packets: list[Any], fmt: Any, plan: Plan, index: int, began: float, tally: Tally
-) -> None:
+async def _paced(stream: Any, packets: list[Any], fmt: Any, plan: Plan, index: int, began: float, tally: Tally) -> None:
     assert plan.fps is not None
     phase = index / plan.channels / plan.fps
     step = Fraction(1) / Fraction(plan.fps) / fmt.time_base

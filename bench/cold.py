@@ -8,11 +8,10 @@ import statistics
 import time
 from contextlib import AsyncExitStack
 
-from vedette_client import Client
-from vedette_client.sources import open_source
-
 from bench.serving import Server
 from bench.setting import keep
+from vedette_client import Client
+from vedette_client.sources import open_source
 
 IDLE = (0, 16, 200)
 SETTLE_S = 3.0

@@ -29,7 +29,8 @@ def verdict() -> analysis_pb2.FrameVerdict:
 class Echo(stream_pb2_grpc.StreamServiceServicer):
     """Answers every packet with the same verdict."""
 
-    async def AnalyzeStream(self, request_iterator: Any, context: Any) -> None:
+    async def AnalyzeStream(self, request_iterator: Any, context: Any) -> None:  # noqa: ARG002, N802 - gRPC's names
+        """Answer until the client has half-closed."""
         response = stream_pb2.AnalyzeStreamResponse(verdicts=[verdict()])
         while await context.read() is not grpc.aio.EOF:
             await context.write(response)

@@ -9,11 +9,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import av
-from vedette_client import Client, Policy
-from vedette_client.sources import open_source
 
 from bench.serving import Server
 from bench.setting import ASSETS, ROOT, clip, keep, yolox
+from vedette_client import Client, Policy
+from vedette_client.sources import open_source
 
 sys.path.insert(0, str(ROOT / "tests"))
 from support_agreement import agreement

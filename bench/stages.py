@@ -10,7 +10,10 @@ import multiprocessing
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STAGES = ("decode", "letterbox", "run", "nms")
 
@@ -76,11 +79,7 @@ def _loop(clip: Path, loaded: object, batch: int, seconds: float, start: threadi
     fit = Letterbox(manifest.input.width, manifest.input.height, manifest.input.letterbox, manifest.input.pad)
     lane = loaded.open_lane()  # type: ignore[attr-defined]
     slots = [np.empty((fit.height, fit.width, 3), np.uint8) for _ in range(batch)]
-    with av.open(str(clip)) as container:
-        stream = container.streams.video[0]
-        packets = [bytes(packet) for packet in container.demux(stream) if packet.size]
-        extradata = stream.codec_context.extradata
-        name = stream.codec_context.name
+    packets, name, extradata = _demuxed(clip)
     lane.run(slots)
     start.wait()
     clock = time.thread_time
@@ -115,8 +114,18 @@ def _loop(clip: Path, loaded: object, batch: int, seconds: float, start: threadi
     total["wall"] = time.monotonic() - began
 
 
+def _demuxed(clip: Path) -> tuple[list[bytes], str, bytes | None]:
+    """Read a clip's packets, its codec's name and its decoder's configuration."""
+    import av
+
+    with av.open(str(clip)) as container:
+        stream = container.streams.video[0]
+        packets = [bytes(packet) for packet in container.demux(stream) if packet.size]
+        return packets, stream.codec_context.name, stream.codec_context.extradata
+
+
 def _nms(cv2: object, np: object, row: object) -> None:
-    """The library call that any loop over detections makes."""
+    """Make the library call that any loop over detections makes."""
     kept = row[row[:, 4] >= 0.3]  # type: ignore[index]
     if len(kept):
         boxes = kept[:, :4].copy()
