@@ -57,7 +57,7 @@ class Show:
         if step.misses:
             line.append(f"  ({'; '.join(step.misses)})", style="dim")
         self._console.print(line, soft_wrap=True)
-        self._bottleneck(step.summary)
+        self._doubts(step.summary)
 
     def report(self, report: Report) -> None:
         """Show all figures."""
@@ -65,7 +65,7 @@ class Show:
         self._console.print(_figures(report))
         if summary.latency is not None:
             self._console.print(_times(summary))
-        self._bottleneck(summary)
+        self._doubts(summary)
         searched = report.searched
         if searched is not None:
             found, goal = searched.found, searched.objective
@@ -80,10 +80,12 @@ class Show:
         """Say that a file was written."""
         self._console.print(f"written: {file}", soft_wrap=True, markup=False)
 
-    def _bottleneck(self, summary: Summary) -> None:
+    def _doubts(self, summary: Summary) -> None:
         if summary.tester.bottleneck:
             line = f"the tester was the bottleneck, the figures are not the server's: {summary.tester.bottleneck}"
             self._console.print(Text(line, style="bold yellow"), soft_wrap=True)
+        if summary.tester.disturbance:
+            self._console.print(Text(f"a shared machine: {summary.tester.disturbance}", style="yellow"), soft_wrap=True)
 
 
 def _say_nothing(at_s: float, progress: Sequence[Progress]) -> None:
@@ -125,7 +127,8 @@ def _figures(report: Report) -> Table:
     table.add_row(
         "tester",
         f"{tester.cpu_cores:.2f} cores, sends late by p50 {tester.late.p50:.1f} p99 {tester.late.p99:.1f} ms; "
-        f"machine {tester.machine_busy:.0%} busy",
+        f"machine {tester.machine_busy:.0%} busy"
+        + ("" if tester.others_cores is None else f", others use {tester.others_cores:.2f} cores"),
     )
     return table
 

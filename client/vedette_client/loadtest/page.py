@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vedette_client.loadtest.report import Report
-    from vedette_client.loadtest.statistics import ServerUse, Spread, Summary
+    from vedette_client.loadtest.statistics import ServerUse, Spread, Summary, Tester
 
 _STYLE = """
 :root { --ink: #1c2430; --soft: #667085; --paper: #f6f7f9; --card: #fff; --edge: #e2e6ec;
@@ -82,6 +82,8 @@ def _warnings(summary: Summary) -> str:
     told = []
     if summary.tester.bottleneck:
         told.append(f"The tester was the bottleneck: {summary.tester.bottleneck}.")
+    if summary.tester.disturbance:
+        told.append(f"A shared machine: {summary.tester.disturbance}.")
     if summary.accounts.closed < summary.accounts.cameras:
         told.append(f"{summary.accounts.cameras - summary.accounts.closed} accounts do not close.")
     return "".join(f'<p class="bad">{escape(one)}</p>' for one in told)
@@ -121,7 +123,7 @@ def _plots(summary: Summary) -> Iterable[str]:
     stages = [(name, summary.stages[name]) for name in STAGES if name in summary.stages]
     if stages:
         rows = [(name, one.mean, f"{one.mean:.1f} ms, p95 {one.p95:.1f}") for name, one in stages]
-        yield _section("Where the time goes: mean per analysed frame in the server", bar_rows(rows))
+        yield _section("Time in the server, mean per analysed frame", bar_rows(rows))
     yield _section("What became of the frames", bar_rows(_outcomes(summary)))
     shares = sorted((share * 100 for share in summary.fairness.shares), reverse=True)
     note = f'<p class="soft">Jain index {summary.fairness.jain:.4f}</p>'
@@ -185,12 +187,16 @@ def _accounts(summary: Summary) -> str:
         ["batch sizes", ", ".join(f"{size}: {count}" for size, count in summary.batches.items()) or "-"],
         ["tester: cores used, busiest process", f"{tester.cpu_cores:.2f}, {tester.busiest_process:.0%}"],
         ["tester: sends late by, p50, p99, highest", f"{_ms(tester.late)}"],
-        ["machine busy", f"{tester.machine_busy:.0%}"],
+        ["machine busy", f"{tester.machine_busy:.0%}{_others(tester)}"],
     ]
     if truth.frames:
         said = f"{truth.hits}, {truth.misses}, {truth.false_positives}, {truth.wrong_labels} in {truth.frames} pictures"
         rows.insert(2, ["truth of scenes: found, missed, not there, wrong label", said])
     return _section("Checks", _table(["", ""], rows), wide=True)
+
+
+def _others(tester: Tester) -> str:
+    return "" if tester.others_cores is None else f"; neither server nor tester: {tester.others_cores:.2f} cores"
 
 
 def _surroundings(report: Report) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WIDTH, HEIGHT = 560, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 26, 36
 _ROW = 26
 
 
@@ -33,7 +33,7 @@ class Series:
 def line_plot(series: Sequence[Series], *, x_label: str, y_label: str, y_most: float | None = None) -> str:
     """Draw lines over a common axis that begins at zero; the n-th line has the class `cN`."""
     points = [point for one in series for point in one.points if point[1] is not None]
-    x_high = max((x for x, _ in points), default=1.0) or 1.0
+    x_high = nice_ceiling(max((x for x, _ in points), default=1.0))
     y_high = y_most or nice_ceiling(max((y for _, y in points if y is not None), default=1.0))
     body = [_axes(x_high, y_high, x_label, y_label)]
     for number, one in enumerate(series):
@@ -56,20 +56,20 @@ def bar_rows(rows: Sequence[tuple[str, float, str]]) -> str:
     name_px, room = 120, WIDTH - 120 - 150
     body = []
     for number, (name, value, text) in enumerate(rows):
-        y = _TOP + number * _ROW
+        y = 8 + number * _ROW
         length = max(1.0, value / most * room)
         body.append(
             f'<text class="tick" x="{name_px - 8}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
             f'<rect class="bar c0" x="{name_px}" y="{y}" width="{length:.1f}" height="18" rx="2"/>'
             f'<text class="tick" x="{name_px + length + 8:.1f}" y="{y + 13}">{escape(text)}</text>'
         )
-    return _svg(_TOP * 2 + len(rows) * _ROW, "".join(body))
+    return _svg(16 + len(rows) * _ROW, "".join(body))
 
 
 def columns(values: Sequence[float], *, x_label: str, y_label: str, y_most: float | None = None) -> str:
     """Draw a column per value, in their order."""
     y_high = y_most or nice_ceiling(max(values, default=1.0))
-    body = [_axes(len(values), y_high, x_label, y_label)]
+    body = [_axes(None, y_high, x_label, y_label)]
     step = (WIDTH - _LEFT - _RIGHT) / max(1, len(values))
     for number, value in enumerate(values):
         y = _y(value, y_high)
@@ -81,11 +81,11 @@ def columns(values: Sequence[float], *, x_label: str, y_label: str, y_most: floa
 
 
 def nice_ceiling(value: float) -> float:
-    """Round up to 1, 2, 2.5, 4 or 5 times a power of ten, so that a quarter of it reads well."""
+    """Round up to a number whose quarter reads well."""
     if value <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(step * power for step in (1, 2, 2.5, 4, 5, 10) if value <= step * power * (1 + 1e-9))
+    return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10) if value <= step * power * (1 + 1e-9))
 
 
 def _runs(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:
@@ -99,20 +99,24 @@ def _runs(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[float
     return [run for run in runs if run]
 
 
-def _axes(x_high: float, y_high: float, x_label: str, y_label: str) -> str:
+def _axes(x_high: float | None, y_high: float, x_label: str, y_label: str) -> str:
+    """Draw the grid and write at its lines; without `x_high` nothing is written below."""
     parts = []
     for quarter in range(5):
-        y_value, x_value = y_high * quarter / 4, x_high * quarter / 4
-        y, x = _y(y_value, y_high), _x(x_value, x_high)
+        y = _y(y_high * quarter / 4, y_high)
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{y_value:g}</text>'
-            f'<text class="tick" x="{x:.1f}" y="{HEIGHT - _BOTTOM + 15}" text-anchor="middle">'
-            f"{round(x_value, 2):g}</text>"
+            f'<text class="tick" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{y_high * quarter / 4:g}</text>'
         )
+        if x_high is not None:
+            x = _x(x_high * quarter / 4, x_high)
+            parts.append(
+                f'<text class="tick" x="{x:.1f}" y="{HEIGHT - _BOTTOM + 15}" text-anchor="middle">'
+                f"{x_high * quarter / 4:g}</text>"
+            )
     parts.append(
         f'<text class="label" x="{WIDTH - _RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>'
-        f'<text class="label" x="{_LEFT + 4}" y="{_TOP + 8}">{escape(y_label)}</text>'
+        f'<text class="label" x="{_LEFT}" y="{_TOP - 12}">{escape(y_label)}</text>'
     )
     return "".join(parts)
 

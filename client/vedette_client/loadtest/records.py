@@ -213,6 +213,7 @@ class Records:
         workers: CPU time and duration of each sending process, seconds.
         samples: Looks at the server and the machine.
         storms: How often all connections were cut.
+        cores: Cores of the tester's machine.
     """
 
     frames: Frames
@@ -220,3 +221,4 @@ class Records:
     workers: list[tuple[float, float]]
     samples: list[Sample]
     storms: int = 0
+    cores: int = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import os
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -93,7 +94,7 @@ class LoadRun:
         frames = join([worker.frames for worker in workers])
         cameras = sorted((one for worker in workers for one in worker.cameras), key=lambda one: one.index)
         spent = [(worker.cpu_s, worker.wall_s) for worker in workers]
-        return Records(frames, cameras, spent, self._samples, storms(self._plan))
+        return Records(frames, cameras, spent, self._samples, storms(self._plan), os.cpu_count() or 1)
 
     def _gather(self, start_s: float) -> list[WorkerRecord]:
         """Take what the processes say until each has brought home its record."""

@@ -28,6 +28,8 @@ _PERCENTS = (50.0, 90.0, 95.0, 99.0)
 # The tester is called the bottleneck when one of its processes was this busy, or its sends were this late.
 _BUSY_SHARE = 0.85
 _LATE_S = 0.1
+# Less than this is the noise of any machine.
+_OTHERS_CORES = 0.25
 _NO_FAULT = frozenset({SkipReason.NO_FRAME.name})
 """Skips that say nothing about the server: the packet shows no picture of its own."""
 
@@ -132,6 +134,8 @@ class Tester:
         busiest_process: CPU share of the busiest one, 0..1.
         late: By how much frames were sent later than they were due.
         machine_busy: Share of the machine's cores that was busy, 0..1.
+        others_cores: Cores that neither the tester nor the server used, yet somebody did; None when the server is not
+            on this machine.
         bottleneck: Why the figures may be the tester's rather than the server's; empty: they are the server's.
     """
 
@@ -139,7 +143,15 @@ class Tester:
     busiest_process: float
     late: Spread
     machine_busy: float
+    others_cores: float | None
     bottleneck: str
+
+    @property
+    def disturbance(self) -> str:
+        """Say that others used the machine meanwhile, so that the server had less of it; empty: they did not."""
+        if self.others_cores is None or self.others_cores < _OTHERS_CORES:
+            return ""
+        return f"other processes used {self.others_cores:.2f} cores of this machine meanwhile"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +188,7 @@ class Summary:
         accounts: Whether they close.
         fairness: How evenly cameras were served.
         truth: How detections compare with the truth of scenes.
-        seconds: What became of each second's frames.
+        seconds: What became of each whole second's frames.
         tester: How busy the tester was.
         server: What the server used; None when it is not on this machine.
         storms: How often all connections were cut.
@@ -202,6 +214,7 @@ def summarise(plan: LoadPlan, records: Records) -> Summary:
     analysed = frames.reason == ANALYSED
     latency_ms = (frames.done_s - frames.due_s)[analysed] * 1000
     counts = _counts(plan, records.cameras)
+    used = server_use(records.samples, counts.analysed)
     truth = TruthCount()
     for camera in records.cameras:
         truth.add(camera.truth)
@@ -214,9 +227,9 @@ def summarise(plan: LoadPlan, records: Records) -> Summary:
         accounts=check_accounts(records.cameras),
         fairness=fairness([one.analysed / max(1, one.scheduled) for one in records.cameras]),
         truth=truth,
-        seconds=_seconds(frames, analysed),
-        tester=_tester(plan, records),
-        server=server_use(records.samples, counts.analysed),
+        seconds=_seconds(plan, frames, analysed),
+        tester=_tester(plan, records, used),
+        server=used,
         storms=records.storms,
     )
 
@@ -313,11 +326,11 @@ def _batches(sizes: NDArray[np.uint16]) -> dict[int, int]:
     return {int(size): int(count) for size, count in zip(values, counts, strict=True)}
 
 
-def _seconds(frames: Frames, analysed: NDArray[np.bool_]) -> list[Second]:
+def _seconds(plan: LoadPlan, frames: Frames, analysed: NDArray[np.bool_]) -> list[Second]:
     due = frames.due_s.astype(np.int64)
     latency_ms = (frames.done_s - frames.due_s) * 1000
     found = []
-    for at_s in range(int(due.max()) + 1 if len(due) else 0):
+    for at_s in range(max(1, int(plan.duration_s))):
         here = due == at_s
         one = spread(latency_ms[here & analysed])
         p50, p95 = (one.p50, one.p95) if one is not None else (None, None)
@@ -325,7 +338,7 @@ def _seconds(frames: Frames, analysed: NDArray[np.bool_]) -> list[Second]:
     return found
 
 
-def _tester(plan: LoadPlan, records: Records) -> Tester:
+def _tester(plan: LoadPlan, records: Records, server: ServerUse | None) -> Tester:
     shares = [cpu_s / wall_s for cpu_s, wall_s in records.workers if wall_s > 0]
     late = spread(records.frames.late_s.astype(np.float64) * 1000) or Spread(0, 0, 0, 0, 0, 0, 0)
     busiest = max(shares, default=0.0)
@@ -336,4 +349,6 @@ def _tester(plan: LoadPlan, records: Records) -> Tester:
         why.append(f"a sending process used {busiest:.0%} of a core: use --processes")
     if late.p99 > allowed_ms:
         why.append(f"1 % of the sends were over {late.p99:.0f} ms late")
-    return Tester(sum(shares), busiest, late, sum(looks) / len(looks) if looks else 0.0, "; ".join(why))
+    busy = sum(looks) / len(looks) if looks else 0.0
+    others = max(0.0, busy * records.cores - sum(shares) - server.cpu_cores) if server is not None else None
+    return Tester(sum(shares), busiest, late, busy, others, "; ".join(why))
