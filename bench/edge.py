@@ -17,6 +17,8 @@ from bench.serving import Server
 from bench.setting import keep
 
 WIDTH, HEIGHT = 160, 96
+# The last packet that each call's server has given credit for; the echo gives none and asks for none.
+ALLOWED: dict[Any, int] = {}
 
 
 def main() -> None:
@@ -106,13 +108,15 @@ async def _open(stub: Any, index: int, analysed: bool) -> Any:  # noqa: FBT001
     )
     if analysed:
         await call.write(stream_pb2.AnalyzeStreamRequest(config=config))
-        await call.read()
+        accepted = await call.read()
+        ALLOWED[call] = accepted.accepted.flow.send_through_sequence
     return call
 
 
 async def _camera(call: Any, phase: float, fps: float, count: int, began: float) -> None:
     """Send on schedule, one packet a message, and read one verdict for each."""
-    reader = asyncio.create_task(_read(call, count))
+    credit = asyncio.Condition()
+    reader = asyncio.create_task(_read(call, count, credit))
     from vedette.v1 import stream_pb2
 
     data = _frame()
@@ -120,15 +124,21 @@ async def _camera(call: Any, phase: float, fps: float, count: int, began: float)
         delay = began + phase + number / fps - time.monotonic()
         if delay > 0:
             await asyncio.sleep(delay)
+        async with credit:
+            await credit.wait_for(lambda: number <= ALLOWED.get(call, count))  # noqa: B023 - waited for here
         packet = stream_pb2.Packet(sequence=number, pts=int(number * 90_000 / fps), keyframe=True, data=data)
         await call.write(stream_pb2.AnalyzeStreamRequest(packets=[packet]))
     await reader
 
 
-async def _read(call: Any, count: int) -> None:
+async def _read(call: Any, count: int, credit: asyncio.Condition) -> None:
     seen = 0
     while seen < count:
         response = await call.read()
+        if response.HasField("flow"):
+            async with credit:
+                ALLOWED[call] = response.flow.send_through_sequence
+                credit.notify_all()
         for verdict in response.verdicts:
             if verdict.WhichOneof("outcome") != "analysis":
                 raise SystemExit(f"a frame was not analysed: {verdict.skip}")
