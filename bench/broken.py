@@ -42,7 +42,7 @@ async def _outcome(address: str, path: Path) -> str:
     try:
         told = await _verdicts(address, path, "broken")
     except ClientError as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}".replace(str(path), path.name)
     return ", ".join(f"{count} {what}" for what, count in Counter(one[1] for one in told).items())
 
 
