@@ -8,12 +8,13 @@ registry through npx; where node is absent, the check says so and lets pass.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-BUF = "@bufbuild/buf@1.75.0"
+VERSION = "1.75.0"
 ROOT = Path(__file__).resolve().parent.parent
 FILES = "proto/vedette/**/*.proto"
 
@@ -38,9 +39,22 @@ def earlier_contract() -> str:
 
 def buf(*arguments: str) -> int:
     """Run buf and return its exit code."""
-    # npm's own remarks are no findings.
-    command = ["npx", "--yes", "--loglevel=error", BUF, *arguments]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return subprocess.run(_command(*arguments), cwd=ROOT, check=False, env=_environment()).returncode
+
+
+def buf_is_there() -> bool:
+    """Tell whether npx gets the buf that is wanted; what npx says otherwise goes to standard error."""
+    done = subprocess.run(_command("--version"), cwd=ROOT, check=False, env=_environment(), stdout=subprocess.PIPE)
+    return done.returncode == 0 and done.stdout.decode().strip() == VERSION
+
+
+def _command(*arguments: str) -> list[str]:
+    return ["npx", "--yes", "--loglevel=error", f"@bufbuild/buf@{VERSION}", *arguments]
+
+
+def _environment() -> dict[str, str]:
+    """Keep npm from remarks of its own, which are no findings."""
+    return os.environ | {"npm_config_update_notifier": "false"}
 
 
 def main() -> int:
@@ -51,8 +65,8 @@ def main() -> int:
     if shutil.which("npx") is None:
         print("buf: skipped, npx (node) is not installed")
         return 0
-    if buf("--version") != 0:
-        print(f"buf: npx cannot get {BUF}; is the npm registry in reach?", file=sys.stderr)
+    if not buf_is_there():
+        print(f"buf: npx cannot get buf {VERSION}; is the npm registry in reach?", file=sys.stderr)
         return 1
     failed = int(buf("lint") != 0)
     if against:
