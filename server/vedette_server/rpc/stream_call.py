@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from vedette.v1 import stream_pb2
-from vedette_server.errors import DisplacedError, InvalidError, LimitError, RefusedError, SilentError
+from vedette_server.errors import (
+    DisplacedError,
+    InvalidError,
+    LimitError,
+    RefusedError,
+    SilentError,
+    UnavailableError,
+)
 from vedette_server.rpc.answers import accepted_to_wire, clock_to_wire, flow_to_wire
 from vedette_server.rpc.convert import account_to_wire, config_to_wire, set_duration, verdict_to_wire
 from vedette_server.rpc.fragments import Assembler
@@ -34,6 +41,8 @@ VERDICTS_PER_MESSAGE = 64
 # A cut connection looks like the client's half-close to the reader; the cancellation of the call
 # follows within the same turn or two of the loop. Only what outlives this is a half-close.
 HALF_CLOSE_GUARD_S = 0.02
+# So long a call that cannot be written to waits for its cancellation.
+GONE_S = 5.0
 SILENT_INTERVALS = 3
 
 
@@ -126,9 +135,9 @@ class StreamCall:
         Raises:
             RefusedError: What ends it.
         """
-        await self._context.write(accepted_to_wire(self.session, attachment, self._settings, self._version))
+        accepted = accepted_to_wire(self.session, attachment, self._settings, self._version)
         reader = asyncio.create_task(self._read())
-        writer = asyncio.create_task(self._write())
+        writer = asyncio.create_task(self._write(accepted))
         # The writer may be held up by a client that does not read: the end must not wait for it.
         ended = asyncio.create_task(self._ended.wait())
         tasks = pending = {reader, writer, ended}
@@ -194,8 +203,9 @@ class StreamCall:
         self._replies.append(response)
         self._woken.set()
 
-    async def _write(self) -> None:
-        """Send news until the closing account was told."""
+    async def _write(self, accepted: stream_pb2.AnalyzeStreamResponse) -> None:
+        """Accept the stream, and send news until the closing account was told."""
+        await self._send(accepted)
         while True:
             await self._woken.wait()
             self._woken.clear()
@@ -221,7 +231,12 @@ class StreamCall:
         return False
 
     async def _send(self, response: stream_pb2.AnalyzeStreamResponse) -> None:
-        await self._context.write(response)
+        try:
+            await self._context.write(response)
+        except grpc.aio.InternalError:
+            # The connection is gone, and the call is about to be cancelled.
+            await asyncio.sleep(GONE_S)
+            raise UnavailableError("CONNECTION_LOST", "the client cannot be written to") from None
         self._spoke_s = time.monotonic()
 
     def _news_to_wire(self, news: Outgoing) -> stream_pb2.AnalyzeStreamResponse:
