@@ -33,8 +33,7 @@ def main() -> None:
         Server(module="bench.echo_server") as echo,
     ):
         rounds = [
-            (_round(ours, options, analysed=True), _round(echo, options, analysed=False))
-            for _ in range(options.rounds)
+            (_round(ours, options, analysed=True), _round(echo, options, analysed=False)) for _ in range(options.rounds)
         ]
     mine = [cost for cost, _ in rounds]
     bare = [cost for _, cost in rounds]
@@ -69,11 +68,11 @@ def _round(server: Server, options: argparse.Namespace, *, analysed: bool) -> fl
     return spent / count
 
 
-def _drive(address: str, channels: int, fps: float, seconds: float, analysed: bool, pipe: Any) -> None:  # noqa: FBT001
+def _drive(address: str, channels: int, fps: float, seconds: float, analysed: bool, pipe: Any) -> None:
     asyncio.run(_cameras(address, channels, fps, seconds, analysed, pipe))
 
 
-async def _cameras(address: str, channels: int, fps: float, seconds: float, analysed: bool, pipe: Any) -> None:  # noqa: FBT001
+async def _cameras(address: str, channels: int, fps: float, seconds: float, analysed: bool, pipe: Any) -> None:
     import grpc
 
     from vedette.v1 import stream_pb2_grpc
@@ -84,14 +83,16 @@ async def _cameras(address: str, channels: int, fps: float, seconds: float, anal
         pipe.send("ready")
         began = time.monotonic()
         sent = int(seconds * fps)
-        await asyncio.gather(*(_camera(call, index / channels / fps, fps, sent, began) for index, call in enumerate(calls)))
+        await asyncio.gather(
+            *(_camera(call, index / channels / fps, fps, sent, began) for index, call in enumerate(calls))
+        )
         pipe.send(sent * channels)
         pipe.recv()
         for call in calls:
             call.cancel()
 
 
-async def _open(stub: Any, index: int, analysed: bool) -> Any:  # noqa: FBT001
+async def _open(stub: Any, index: int, analysed: bool) -> Any:
     from vedette.v1 import media_pb2, stream_pb2
 
     name = f"channels/cam-{index}"
