@@ -14,9 +14,11 @@ OTHER := $(if $(findstring gpu,$(EXTRAS)),cpu,gpu)
 
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
+  IS_THERE = $(BIN)/python -c ''
   CREATE  = $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
   INSTALL = $(UV) pip install --quiet --python $(BIN)/python
 else
+  IS_THERE = $(BIN)/python -c 'import pip'
   CREATE  = $(PYTHON) -m venv $(VENV)
   INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
@@ -26,6 +28,7 @@ endif
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+# An environment that works is kept, whatever Python made it: another one would spoil it.
 # The stamps say which extras are installed; they are older than pyproject.toml when it was changed.
 $(VENV)/.ready-$(EXTRAS): pyproject.toml
 	@$(if $(PYTHON),,echo "vedette: Python 3.11 or newer is needed; none of $(CANDIDATES) is; set PYTHON=" >&2; exit 1)
@@ -33,7 +36,7 @@ $(VENV)/.ready-$(EXTRAS): pyproject.toml
 	@test ! -e $(VENV)/.holds-$(OTHER) || { echo "vedette: $(VENV) holds [$(OTHER)], which [$(KIND)] excludes;" \
 		"run 'make clean' or give another VENV=" >&2; exit 1; }
 	@echo "vedette: setting up $(VENV) with $(if $(UV),uv,venv and pip), extras: $(EXTRAS) (some minutes, once)"
-	@$(CREATE)
+	@$(IS_THERE) 2>/dev/null || $(CREATE)
 	@touch $(VENV)/.holds-$(KIND)
 	@$(INSTALL) -e '.[$(EXTRAS)]'
 	@touch $@
