@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import av
 
@@ -31,14 +30,7 @@ def test_ctrl_c_ends_the_demo_and_its_server(tmp_path) -> None:
     assert said.code == 130
     assert "Traceback" not in said.err
     assert "server stopped, exit code 0" in said.out
-    assert not is_running(pid)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert support_cli.is_gone(pid)
 
 
 def test_a_server_that_cannot_start_is_told_in_one_line(tmp_path) -> None:

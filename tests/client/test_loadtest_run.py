@@ -6,8 +6,11 @@ import asyncio
 import json
 import os
 import socket
+import time
+from pathlib import Path
 
 import pytest
+import trustme
 
 import support_cli
 from support_serving import ServerProcess
@@ -21,10 +24,30 @@ def server():
         yield process
 
 
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory):
+    """A server whose certificate is for its own name only, so that a relay before it must not pass for it."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued = authority.issue_cert("localhost")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
+    (folder / "tokens.toml").write_text(
+        '[[tokens]]\nname = "tester"\ntoken = "open sesame"\nchannels = ["*"]\npermissions = ["publish", "watch"]\n'
+    )
+    pem = str(folder / "server.pem")
+    flags = ("--tls-cert", pem, "--tls-key", pem, "--tokens", str(folder / "tokens.toml"))
+    with ServerProcess("--engine", "blobs", "--tune-budget-s", "0", *flags) as process:
+        process.address = f"localhost:{process.port}"
+        process.ca = folder / "ca.pem"
+        yield process
+
+
 def loadtest(server: ServerProcess, file, *args: object) -> dict:
     said = support_cli.vedette(
         *("loadtest", "--server", server.address, "--engine", "blobs", "--source", "synthetic:blobs", "--fps", "10"),
         *("--json", file, *map(str, args)),
+        VEDETTE_TOKEN="open sesame",
     )
     assert said.code == 0, said.err
     return json.loads(file.read_text())
@@ -49,10 +72,11 @@ def test_a_small_load_closes_its_accounts_and_finds_what_is_there(server, tmp_pa
     assert page.read_text().startswith("<!doctype html>")
 
 
-def test_storms_of_reconnects_change_no_account(server, tmp_path) -> None:
+def test_storms_of_reconnects_change_no_account_encrypted_or_not(secure, tmp_path) -> None:
     data = loadtest(
-        server,
+        secure,
         tmp_path / "b.json",
+        *("--tls-ca", secure.ca),
         *("--channels", 3, "--duration", 3, "--reconnect-every", 1, "--processes", 2, "--policy", "every-frame"),
     )
     figures = data["figures"]
@@ -60,6 +84,36 @@ def test_storms_of_reconnects_change_no_account(server, tmp_path) -> None:
     assert figures["accounts"]["closed"] == 3
     assert figures["accounts"]["connections"] > 3
     assert figures["counts"]["analysed"] == figures["counts"]["scheduled"] == 90
+
+
+def test_a_token_that_is_not_known_is_told_in_one_line(secure) -> None:
+    flags = ("--server", secure.address, "--tls-ca", str(secure.ca), "--token", "wrong", "--engine", "blobs")
+    for command in (("loadtest", "--channels", "1"), ("stream", "synthetic:blobs"), ("watch", "--once")):
+        wanted = flags[:-2] if command[0] == "watch" else flags
+        said = support_cli.vedette(*command, *wanted)
+        assert (said.code, said.err.count("\n")) == (1, 1), said
+        assert "UNAUTHENTICATED" in said.err
+
+
+def test_ctrl_c_ends_a_load_test_and_its_processes(server) -> None:
+    process = support_cli.start(
+        *("loadtest", "--server", server.address, "--engine", "blobs", "--source", "synthetic:blobs"),
+        *("--duration", "60", "--channels", "2", "--processes", "2"),
+    )
+    head = process.stdout.readline()
+    assert "2 cameras" in head
+    deadline_s = time.monotonic() + 20
+    while len(children(process.pid)) < 2 and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    started = children(process.pid)
+    said = support_cli.interrupt(process)
+    assert (said.code, said.err) == (130, "")
+    assert len(started) >= 2
+    assert all(support_cli.is_gone(pid) for pid in started)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_search_tells_every_step_and_stops_at_its_limit(server, tmp_path) -> None:
