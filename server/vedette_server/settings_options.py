@@ -223,4 +223,7 @@ def _bool(text: str) -> bool:
 def _path(text: str | Path) -> Path:
     if not str(text):
         raise ValueError
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~name of nobody
+        raise ValueError from error

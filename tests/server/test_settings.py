@@ -210,3 +210,8 @@ def test_a_value_set_from_any_source_lands_in_its_own_option_only():
     settings = load(environ={"VEDETTE_CHANNELS_MAX_AGE_S": "7"})
     changed = [option.name for option in options() if value_of(settings, option) != value_of(Settings(), option)]
     assert changed == ["channels.max_age_s"]
+
+
+def test_a_home_of_nobody_is_refused_in_one_line() -> None:
+    with pytest.raises(SettingsError, match=r"auth\.tokens_file is '~0'"):
+        load(None, {}, {"auth.tokens_file": "~0"})
