@@ -45,7 +45,10 @@ Pace = Annotated[
 Duration = Annotated[
     float | None,
     typer.Option(
-        "--duration", metavar="S", min=0.0, help="End after so many seconds; 0: never. Default: at the sources' own end."
+        "--duration",
+        metavar="S",
+        min=0.0,
+        help="End after so many seconds; 0: never. Default: at the sources' own end.",
     ),
 ]
 JsonlFile = Annotated[
