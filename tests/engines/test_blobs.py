@@ -118,8 +118,8 @@ def test_every_square_is_found_after_video_coding(lane: Lane, size: tuple[int, i
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_square_of_any_side_is_placed_to_half_a_pixel(lane: Lane, data: st.DataObject) -> None:
-    side = data.draw(st.integers(6, 32))
-    x, y = data.draw(st.integers(0, blobs.WIDTH - side)), data.draw(st.integers(0, blobs.HEIGHT - side))
+    side = data.draw(st.integers(6, 16))
+    x, y = (data.draw(st.integers(4, length - 4 - side)) for length in (blobs.WIDTH, blobs.HEIGHT))
     colour = data.draw(st.sampled_from(sorted(COLOURS)))
     frame = np.full((blobs.HEIGHT, blobs.WIDTH, 3), 80, np.uint8)
     frame[y : y + side, x : x + side] = COLOURS[colour]
@@ -130,6 +130,19 @@ def test_a_square_of_any_side_is_placed_to_half_a_pixel(lane: Lane, data: st.Dat
     assert first[5] == colour
     assert first[4] == 1.0
     assert second[4] == 0.0
+
+
+@pytest.mark.parametrize("value", [0, 255, COLOURS[0], COLOURS[1], COLOURS[2], None])
+def test_a_picture_outside_the_scene_gives_sound_rows(lane: Lane, value: int | tuple[int, ...] | None) -> None:
+    frame = np.random.default_rng(7).integers(0, 256, (blobs.HEIGHT, blobs.WIDTH, 3), np.uint8)
+    if value is not None:
+        frame[...] = value
+
+    rows = lane.run([frame])[0]
+
+    assert np.all(np.isfinite(rows))
+    assert np.all((rows[:, 4] >= 0) & (rows[:, 4] <= 1))
+    assert np.all(np.isin(rows[:, 5], range(len(blobs.LABELS))))
 
 
 def test_candidates_stand_by_falling_score(lane: Lane) -> None:
