@@ -34,6 +34,7 @@ def test_fragments_make_the_packet_that_was_cut(pieces: list[bytes], dropped: in
     parts[0].client_dropped_before = dropped
     assert feed(assembler, *parts) == [(b"".join(pieces), dropped)]
     assert feed(assembler, part(b"next", sequence=6)) == [(b"next", 0)]
+    assert feed(assembler, part(b"a", 0, 1, sequence=7), part(b"b", 1, 1, sequence=7)) == [(b"ab", 0)]
 
 
 def test_a_packet_is_there_when_its_last_byte_is():

@@ -130,6 +130,24 @@ def test_a_channel_is_worked_on_by_one_worker_at_a_time(pipeline: Pipeline):
     assert not camera.overlapped
 
 
+def test_a_wake_that_comes_while_a_worker_leaves_is_not_lost(pipeline: Pipeline):
+    """The channel says that it has no more, and is woken before the pool has noted that."""
+    inference = engine(pipeline, 4)
+    camera = channel(pipeline, (inference,))
+    plain = camera.work
+
+    def work() -> bool:
+        plain()
+        if camera.made == 1:
+            camera.arrive(1)
+        return False
+
+    camera.work = work  # type: ignore[method-assign]
+    camera.arrive(1)
+    run(inference, 2)
+    camera.wait_for(lambda: camera.analysed == [0, 1])
+
+
 def test_a_channel_that_is_removed_while_it_works_gets_its_frame_back(pipeline: Pipeline):
     inference = engine(pipeline, 1)
     camera = channel(pipeline, (inference,))

@@ -9,6 +9,7 @@ from support_session import Rig, ToyListener
 from vedette_server.data.config import ChannelConfig, EngineRef
 from vedette_server.data.format import Codec, VideoFormat
 from vedette_server.data.outcome import SkipReason
+from vedette_server.data.packet import Packet
 from vedette_server.errors import ConflictError, DisplacedError, InvalidError, LimitError, NotFoundError
 from vedette_server.session.ended import EndedSession
 from vedette_server.session.registry import REMEMBERED_SESSIONS, Registry
@@ -97,6 +98,21 @@ def test_a_new_session_ends_the_one_that_held_its_channel():
     assert desk.gone == [(old, False)]
     assert desk.registry.live == [new]
     assert desk.registry.resumable(old.identity.token, config()) is None
+
+
+def test_a_deserted_session_that_loses_its_channel_keeps_no_verdicts():
+    desk = Desk()
+    old = desk.open()
+    rig = desk.rigs[id(old)]
+    old.receive(Packet(0, b"K", keyframe=True))
+    old.finish()
+    while old.work():
+        pass
+    rig.run()
+    assert old.depths == (0, 1)
+    desk.leave(old)
+    desk.open()
+    assert old.depths == (0, 0)
 
 
 def test_a_session_that_is_over_frees_its_channel_and_keeps_its_token_for_a_while():
