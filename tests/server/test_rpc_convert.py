@@ -28,7 +28,7 @@ from vedette_server.rpc.convert import (
     config_from_wire,
     config_to_wire,
     packet_from_wire,
-    verdict_to_wire,
+    write_verdict,
 )
 from vedette_server.session.accounts import Account
 
@@ -337,6 +337,12 @@ def found(count: int, extras: int = 0, **changes) -> Found:
 
 PACKET = Packet(9, b"", received_wall_ns=1_700_000_000_123_456_789, capture_wall_ns=1_600_000_000_000_000_001)
 DETECTOR = EngineLabel("yolo", "1.2", "onnxruntime:CPUExecutionProvider", "detector", ("person", "car"))
+
+
+def verdict_to_wire(verdict: Verdict, verdict_index: int = 0, request_id: str = "") -> analysis_pb2.FrameVerdict:
+    wire = analysis_pb2.FrameVerdict()
+    write_verdict(verdict, wire, verdict_index, request_id)
+    return wire
 
 
 def test_an_analysis_tells_boxes_labels_and_scores_best_first():

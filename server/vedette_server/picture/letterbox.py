@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,21 +72,7 @@ class Letterbox:
             raise ValueError(f"rotation is {rotation_degrees}; allowed are 0, 90, 180 and 270 degrees")
         if sample_aspect <= 0:
             raise ValueError(f"sample aspect is {sample_aspect}; allowed is above 0")
-        shown_width, shown_height = width * sample_aspect.numerator, height * sample_aspect.denominator
-        if rotation_degrees in {90, 270}:
-            width, height = height, width
-            shown_width, shown_height = shown_height, shown_width
-        fit_width, fit_height = self._fit(shown_width, shown_height)
-        centred = self.placement == "centre"
-        return Geometry(
-            width=width,
-            height=height,
-            rotation_degrees=rotation_degrees,
-            fit_width=fit_width,
-            fit_height=fit_height,
-            left=(self.width - fit_width) // 2 if centred else 0,
-            top=(self.height - fit_height) // 2 if centred else 0,
-        )
+        return _place(self, width, height, rotation_degrees, sample_aspect.numerator, sample_aspect.denominator)
 
     def place_upright(
         self, width: int, height: int, rotation_degrees: int = 0, sample_aspect: Fraction = SQUARE
@@ -95,7 +82,7 @@ class Letterbox:
             width, height = height, width
         return self.place(width, height, rotation_degrees, sample_aspect)
 
-    def _fit(self, shown_width: int, shown_height: int) -> tuple[int, int]:
+    def fitting(self, shown_width: int, shown_height: int) -> tuple[int, int]:
         """Scale a shape to the input; neither side becomes zero or larger than the input."""
         if self.width * shown_height <= self.height * shown_width:
             return self.width, max(_divide_to_nearest(shown_height * self.width, shown_width), 1)
@@ -173,6 +160,28 @@ class Geometry:
         """
         scale = np.array((self.fit_width / self.width, self.fit_height / self.height) * 2, np.float32)
         return boxes * scale + np.array((self.left, self.top) * 2, np.float32)
+
+
+@lru_cache(maxsize=1024)
+def _place(
+    fit: Letterbox, width: int, height: int, rotation_degrees: int, aspect_width: int, aspect_height: int
+) -> Geometry:
+    """Compute where a picture comes to stand; remembered, since a camera's pictures are all alike."""
+    shown_width, shown_height = width * aspect_width, height * aspect_height
+    if rotation_degrees in {90, 270}:
+        width, height = height, width
+        shown_width, shown_height = shown_height, shown_width
+    fit_width, fit_height = fit.fitting(shown_width, shown_height)
+    centred = fit.placement == "centre"
+    return Geometry(
+        width=width,
+        height=height,
+        rotation_degrees=rotation_degrees,
+        fit_width=fit_width,
+        fit_height=fit_height,
+        left=(fit.width - fit_width) // 2 if centred else 0,
+        top=(fit.height - fit_height) // 2 if centred else 0,
+    )
 
 
 def _divide_to_nearest(numerator: int, denominator: int) -> int:

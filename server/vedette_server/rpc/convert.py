@@ -44,7 +44,7 @@ __all__ = [
     "packet_from_wire",
     "set_duration",
     "set_timestamp",
-    "verdict_to_wire",
+    "write_verdict",
 ]
 
 _NS = 1_000_000_000
@@ -106,12 +106,14 @@ def account_to_wire(account: AccountSnapshot) -> session_pb2.Account:
     return wire
 
 
-def verdict_to_wire(verdict: Verdict, verdict_index: int = 0, request_id: str = "") -> analysis_pb2.FrameVerdict:
-    """Write one verdict: a skip when it has a reason, an analysis with its results otherwise."""
+def write_verdict(verdict: Verdict, wire: analysis_pb2.FrameVerdict, verdict_index: int, request_id: str) -> None:
+    """Write one verdict in place: a skip when it has a reason, an analysis with its results otherwise."""
     packet = verdict.packet
-    wire = analysis_pb2.FrameVerdict(
-        verdict_index=verdict_index, sequence=packet.sequence, frame_pts=verdict.pts, request_id=request_id
-    )
+    wire.verdict_index = verdict_index
+    wire.sequence = packet.sequence
+    if verdict.pts is not None:
+        wire.frame_pts = verdict.pts
+    wire.request_id = request_id
     times = wire.times
     set_timestamp(times.receive_time, packet.received_wall_ns)
     if packet.capture_wall_ns is not None:
@@ -124,13 +126,12 @@ def verdict_to_wire(verdict: Verdict, verdict_index: int = 0, request_id: str = 
         picture.rotation_degrees = verdict.rotation_degrees
     if verdict.reason is None:
         _write_analysis(verdict, wire.analysis)
-        return wire
+        return
     skip = wire.skip
     # An enumeration's value is a plain int at run time; a call less per verdict.
     skip.reason = verdict.reason  # type: ignore[assignment]
     if verdict.detail:
         skip.detail = verdict.detail
-    return wire
 
 
 def set_timestamp(wire: Timestamp, wall_ns: int) -> None:

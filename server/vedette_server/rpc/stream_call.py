@@ -23,7 +23,7 @@ from vedette_server.errors import (
     UnavailableError,
 )
 from vedette_server.rpc.answers import accepted_to_wire, clock_to_wire, flow_to_wire
-from vedette_server.rpc.convert import account_to_wire, config_to_wire, set_duration, verdict_to_wire
+from vedette_server.rpc.convert import account_to_wire, config_to_wire, set_duration, write_verdict
 from vedette_server.rpc.fragments import Assembler
 
 if TYPE_CHECKING:
@@ -243,10 +243,8 @@ class StreamCall:
         response = stream_pb2.AnalyzeStreamResponse()
         channel = self.session.identity.session
         if news.verdicts:
-            response.verdicts.extend(
-                verdict_to_wire(verdict, index, f"{channel}-{verdict.packet.sequence}")
-                for index, verdict in news.verdicts
-            )
+            for index, verdict in news.verdicts:
+                write_verdict(verdict, response.verdicts.add(), index, f"{channel}-{verdict.packet.sequence}")
         if news.flow is not None:
             flow_to_wire(news.flow, response.flow)
         if news.closing is not None:
