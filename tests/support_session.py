@@ -230,7 +230,9 @@ class Rig:
         """Attach a new connection, as a client that resumes when it was connected before."""
         self.listener = ToyListener()
         known = self.session.epoch > 0
-        return self.session.attach(self.listener, self.next_index if known else None, len(self.sent) if known else None)
+        return self.session.attach(
+            self.listener, self.next_index if known else None, self.next_sequence if known else None
+        )
 
     def disconnect(self) -> None:
         assert self.listener is not None
@@ -241,9 +243,13 @@ class Rig:
     def next_index(self) -> int:
         return self.told[-1][0] + 1 if self.told else self.first_verdict_index
 
+    @property
+    def next_sequence(self) -> int:
+        return len(self.sent) + (self.rejoin_through or 0)
+
     def send(self, kind: str, **fields: Any) -> None:
         """Send the next packet for the first time."""
-        sequence = len(self.sent) + (self.rejoin_through or 0)
+        sequence = self.next_sequence
         self.sent.append(kind)
         self.give(sequence, kind, **fields)
 

@@ -44,7 +44,7 @@ class Desk:
         """Create a connected session; its end is reported as the app would."""
         rig = Rig()
         parts = replace(rig.session._parts, on_over=lambda _: None)
-        session = self.registry.create(config(channel), parts, resume)
+        session = rig.session = self.registry.create(config(channel), parts, resume)
         self.rigs[id(session)] = rig
         session.attach(ToyListener(), None, None)
         return session
@@ -108,6 +108,7 @@ def test_a_deserted_session_that_loses_its_channel_keeps_no_verdicts():
     old.finish()
     while old.work():
         pass
+    assert rig.scheduler.queue[0].channel is old
     rig.run()
     assert old.depths == (0, 1)
     desk.leave(old)

@@ -158,7 +158,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.ended)
     @rule(chance=st.integers(0, 9))
     def the_session_is_ended(self, chance: int) -> None:
-        if chance == 0:
+        if chance == 0 and not self.rig.session.over:
             self.ended = True
             self.rig.session.end("DRAINING", SkipReason.DRAINING, UnavailableError("DRAINING", "going"))
 
