@@ -121,19 +121,6 @@ async def test_heartbeats_keep_a_quiet_connection(quick_server: ServerProcess) -
         assert (await camera.finish()).packets_received == 0
 
 
-async def test_a_client_that_waits_for_its_last_verdicts_need_not_speak(quick_server: ServerProcess) -> None:
-    """It has half-closed and cannot; its verdicts take longer than the limit of silence."""
-    async with Wire(quick_server.address, "patient") as camera:
-        engines = [stream_pb2.EngineRef(name=name) for name in ("slow", "slower", "gauge", "blobs", "person")]
-        await camera.open(grey_config("patient", engines=engines))
-        for number in range(32):
-            await camera.say(packets=[grey_packet(number)])
-        begun_s = time.monotonic()
-        account = await camera.finish()
-        assert account.analysed == 32
-        assert time.monotonic() - begun_s > 3 * 0.4
-
-
 async def test_a_token_displaces_a_dead_stream(quick_server: ServerProcess) -> None:
     async with TcpProxy(quick_server.address) as wire, Wire(wire.address, "dead") as old:
         token = (await old.open(grey_config("dead"))).session_token

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vedette_server.data.outcome import SkipReason
-from vedette_server.errors import LimitError
+from vedette_server.errors import InvalidError, LimitError
 from vedette_server.session.accounts import Account
 from vedette_server.session.hint import RateHint
 from vedette_server.session.ledger import VerdictLedger
@@ -80,6 +80,34 @@ class Books:
                 f"{self.ledger.unacknowledged} verdicts wait for an acknowledgement; "
                 f"allowed: {self._max_unacknowledged}",
             )
+
+    def rewind(self, next_verdict_index: int) -> None:
+        """Send again what a returning client lacks, and let go of what it has.
+
+        Raises:
+            InvalidError: It claims verdicts that were never numbered, or asks for some that it acknowledged.
+        """
+        ledger = self.ledger
+        if not ledger.first_kept <= next_verdict_index <= ledger.next_index:
+            raise InvalidError(
+                "RESUME_OUT_OF_RANGE",
+                f"resume.next_verdict_index is {next_verdict_index}; the session holds verdicts "
+                f"{ledger.first_kept} to {ledger.next_index}",
+            )
+        ledger.rewind(next_verdict_index)
+        if next_verdict_index:
+            ledger.acknowledge(next_verdict_index - 1)
+
+    def let_go(self) -> None:
+        """Keep verdicts for nobody, now and later."""
+        self.telling = False
+        if self.ledger.next_index:
+            self.ledger.acknowledge(self.ledger.next_index - 1)
+
+    @property
+    def all_sent(self) -> bool:
+        """Whether every numbered verdict was sent on this connection."""
+        return self.ledger.send_cursor == self.ledger.next_index
 
     def open(self) -> int:
         """Give the next place in presentation order."""

@@ -19,12 +19,12 @@ from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
 from vedette_server.data.verdict import EngineOutcome, Verdict
 from vedette_server.errors import InvalidError, LimitError, RefusedError
-from vedette_server.frame import Frame
+from vedette_server.session.admission import Admission
+from vedette_server.session.advice import Advice
 from vedette_server.session.books import Books
 from vedette_server.session.intake import Intake
-from vedette_server.session.judging import answer_verdict, frame_verdict
-from vedette_server.session.outgoing import Flow, Outgoing
-from vedette_server.session.rate import RateLimiter
+from vedette_server.session.judging import frame_verdict
+from vedette_server.session.outgoing import Outgoing
 from vedette_server.session.seams import Attachment
 from vedette_server.session.seat import DecoderSeat
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vedette_server.data.packet import Packet
     from vedette_server.decode.base import Decoded
     from vedette_server.execute.client import Inference
+    from vedette_server.frame import Frame
     from vedette_server.post.reader import ResultReader
     from vedette_server.session.accounts import AccountSnapshot
     from vedette_server.session.identity import Identity
@@ -87,18 +88,15 @@ class Session:
         self._books = Books(parts.metrics, parts.max_unacknowledged, first_verdict_index, clock)
         self._books.omit_skips = config.omit_skips
         self._seat = DecoderSeat(parts.open_decoder)
-        self._rate = RateLimiter(config.max_fps)
+        self._admission = Admission(self._books, config)
+        self._advice = Advice(self._intake, self._books)
         self._listener: Listener | None = None
         self._flushing = False
         self._drained = False
         self._ending: SkipReason | None = None
         self._error: RefusedError | None = None
-        self._keyframe_request = False
-        self._flow_due = False
-        self._settled_told: int | None = None
         # On this connection: the client has sent all, and was told all.
-        self._half_closed = False
-        self._told_over = False
+        self._half_closed = self._told_over = False
 
     # -- the edge -------------------------------------------------------------------------------
 
@@ -116,12 +114,12 @@ class Session:
         with self._lock:
             restored = self.epoch > 0
             if restored and next_verdict_index is not None:
-                self._rewind(next_verdict_index)
+                self._books.rewind(next_verdict_index)
             old, self._listener = self._listener, listener
             self.epoch += 1
             self.detached_s = None
             self._half_closed = self._told_over = False
-            self._settled_told = None
+            self._advice.restart()
             self._books.telling = True
             if restored and self._ending is None:
                 if self._intake.closed:
@@ -133,7 +131,7 @@ class Session:
                 next_verdict_index=self._books.ledger.send_cursor,
                 keyframe_needed=self._intake.rejoining or not restored,
                 restored=restored,
-                flow=self._flow(),
+                flow=self._advice.flow(self.config, self._clock()),
             )
         if old is not None and old is not listener:
             old.displaced()
@@ -189,9 +187,9 @@ class Session:
         with self._lock:
             self.config = config
             self._reader = reader
-            self._rate.set(config.max_fps)
+            self._admission.set_max_fps(config.max_fps)
             self._books.omit_skips = config.omit_skips
-            self._flow_due |= self._intake.set_policy(config.policy, self._books.ledger.send_cursor)
+            self._advice.due |= self._intake.set_policy(config.policy, self._books.ledger.send_cursor)
             from_sequence = self._intake.high_water
         self._parts.scheduler.update(self)
         self._ring()
@@ -224,18 +222,17 @@ class Session:
     def let_go(self) -> None:
         """Keep verdicts for nobody: the session will not be resumed."""
         with self._lock:
-            ledger = self._books.ledger
             if self._listener is None:
-                self._books.telling = False
-                if ledger.next_index:
-                    ledger.acknowledge(ledger.next_index - 1)
+                self._books.let_go()
 
     def outgoing(self, limit: int | None = None) -> Outgoing:
         """Return what is to be told now, at most ``limit`` verdicts of it."""
         with self._lock:
-            news = Outgoing(verdicts=self._books.ledger.unsent(limit), flow=self._flow())
+            news = Outgoing(
+                verdicts=self._books.ledger.unsent(limit), flow=self._advice.flow(self.config, self._clock())
+            )
             # A client that came back may have more to send than the session thought: it says when it has not.
-            told_all = self._all_sent and (self._half_closed or self._ending is not None)
+            told_all = self._books.all_sent and (self._half_closed or self._ending is not None)
             if self.over and told_all and not self._told_over:
                 self._told_over = True
                 news.closing = self._books.account.snapshot()
@@ -274,7 +271,7 @@ class Session:
             ending = self._ending
             taken = None if ending is not None else self._intake.take(self._clock())
             if taken is not None:
-                self._keyframe_request |= taken.keyframe_request
+                self._advice.keyframe_request |= taken.keyframe_request
                 self._flushing = taken.packet is None and self._intake.closed
         if taken is None or ending is not None:
             self._wind_up(ending or SkipReason.SESSION_LOST)
@@ -326,19 +323,6 @@ class Session:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _rewind(self, next_verdict_index: int) -> None:
-        """Send again what a returning client lacks; the lock is held."""
-        ledger = self._books.ledger
-        if not ledger.first_kept <= next_verdict_index <= ledger.next_index:
-            raise InvalidError(
-                "RESUME_OUT_OF_RANGE",
-                f"resume.next_verdict_index is {next_verdict_index}; the session holds verdicts "
-                f"{ledger.first_kept} to {ledger.next_index}",
-            )
-        ledger.rewind(next_verdict_index)
-        if next_verdict_index:
-            ledger.acknowledge(next_verdict_index - 1)
-
     def _take_up_again(self, next_sequence: int) -> None:
         """Reopen the input of a client that came back; the lock is held.
 
@@ -357,7 +341,8 @@ class Session:
         """Give every answer its place, and send the pictures on their way."""
         now = self._clock()
         with self._lock:
-            admitted = [self._admit(answer, now, refuse) for answer in answers]
+            admitted = [self._admission.admit(self, answer, now, refuse) for answer in answers]
+            wish = self._advice.keyframe_request
         frames = [frame for frame in admitted if frame is not None]
         pictures = sum(answer.picture is not None for answer in answers)
         if pictures:
@@ -366,46 +351,8 @@ class Session:
             displaced = self._parts.scheduler.offer(frame)
             if displaced is not None:
                 self.skip(displaced, SkipReason.SESSION_LOST if displaced is frame else SkipReason.SUPERSEDED)
-        if len(frames) < len(admitted) or self._keyframe_request or self.config.policy is DeliveryPolicy.EVERY_FRAME:
+        if len(frames) < len(admitted) or wish or self.config.policy is DeliveryPolicy.EVERY_FRAME:
             self._ring()
-
-    def _admit(self, answer: Decoded, now: float, refuse: SkipReason | None) -> Frame | None:
-        """Return the frame of an answer, or settle the answer; the lock is held."""
-        packet, picture = answer.packet, answer.picture
-        packet.data = b""
-        if picture is not None:
-            self._books.account.decode_picture()
-        if packet.decode_only:
-            if picture is not None:
-                picture.close()
-            return None
-        place = self._books.open()
-        reason = answer.reason or refuse
-        if reason is None and picture is not None and not self._rate.admit(self._time_of(answer)):
-            reason = SkipReason.RATE_LIMIT
-        if reason is None and picture is not None:
-            frame = Frame(
-                channel=self,
-                place=place,
-                packet=packet,
-                picture=picture,
-                pts=answer.pts,
-                width=picture.width,
-                height=picture.height,
-                rotation_degrees=picture.rotation_degrees,
-                offered_s=now,
-            )
-            frame.times.receive_s = packet.taken_s - packet.received_s
-            frame.times.decode_s = answer.decode_s
-            return frame
-        self._books.settle(place, answer_verdict(answer, reason or SkipReason.NO_FRAME))
-        return None
-
-    def _time_of(self, answer: Decoded) -> float:
-        """Seconds on the channel's own time line: presentation time, else receipt."""
-        if answer.pts is None:
-            return answer.packet.received_s
-        return float(answer.pts * self.config.format.time_base)
 
     def _flushed(self) -> None:
         with self._lock:
@@ -434,33 +381,6 @@ class Session:
             self._books.settle(place, verdict)
         self._ring()
         self._close_if_over()
-
-    def _flow(self) -> Flow | None:
-        """Return what is new in credits and wishes; the lock is held."""
-        flow = Flow(keyframe_request=self._keyframe_request)
-        changed = flow.keyframe_request or self._flow_due
-        self._keyframe_request = self._flow_due = False
-        if self.config.omit_skips and self._all_sent:
-            settled = flow.settled_through_sequence = self._books.account.settled_through
-            changed |= settled != self._settled_told
-            self._settled_told = settled
-        if self.config.policy is DeliveryPolicy.EVERY_FRAME:
-            # A flow message without credits would lift the limit: where there is one, they are told again.
-            granted = self._intake.credits.tell() if changed else self._intake.credits.to_tell()
-            if granted is not None:
-                flow.send_through_sequence = granted.send_through_sequence
-                flow.send_through_bytes = granted.send_through_bytes
-                changed = True
-        else:
-            changed |= self._books.hint.judge(self._clock())
-            # As with credits: a flow message without the hint would take it back.
-            flow.rate_hint_fps = self._books.hint.fps
-        return flow if changed else None
-
-    @property
-    def _all_sent(self) -> bool:
-        ledger = self._books.ledger
-        return ledger.send_cursor == ledger.next_index
 
     def _ring(self) -> None:
         listener = self._listener
