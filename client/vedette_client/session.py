@@ -92,6 +92,8 @@ class Session:
             resume.session_token = self.accepted.session_token
             resume.next_verdict_index = self.next_index
             resume.next_sequence = self.next_sequence
+            # The token is enough; without it, whoever took the channel over meanwhile keeps it.
+            request.config.takeover = False
         return request
 
     def accept(self, accepted: stream_pb2.Accepted, now_s: float) -> None:
