@@ -58,6 +58,8 @@ class Frame:
         height: Upright height of the source picture in pixels.
         rotation_degrees: The turn that made it upright.
         offered_s: When it began to wait for its turn, monotonic seconds.
+        young: It came out of the decoder without waiting for others; a reference picture sent ahead of
+            the B pictures that are shown before it has waited for them.
         submitted_s: When it was converted and handed to the engines.
         times: Where its time went so far.
         outcomes: One place per engine, filled as they finish.
@@ -74,6 +76,7 @@ class Frame:
     height: int
     rotation_degrees: int
     offered_s: float
+    young: bool = True
     submitted_s: float = 0.0
     times: StageTimes = field(default_factory=StageTimes)
     outcomes: list[EngineOutcome | None] = field(default_factory=list)

@@ -201,7 +201,7 @@ class Pipeline:
             if not len(group.queue):
                 floor = min((other.virtual for other in self._groups.values() if len(other.queue)), default=0.0)
                 group.virtual = max(group.virtual, floor)
-            displaced = group.queue.offer(frame.channel, frame)
+            displaced = group.queue.offer(frame.channel, frame, fresh=frame.young)
             if displaced is None:
                 self._pending += 1
                 self._blocked = False

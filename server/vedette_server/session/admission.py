@@ -5,6 +5,7 @@ Pure code: the session's lock is held around every call.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from vedette_server.data.outcome import SkipReason
@@ -14,9 +15,14 @@ from vedette_server.session.rate import RateLimiter
 
 if TYPE_CHECKING:
     from vedette_server.data.config import ChannelConfig
+    from vedette_server.data.packet import Packet
     from vedette_server.decode.base import Decoded
     from vedette_server.frame import Channel
     from vedette_server.session.books import Books
+
+
+# Pictures over which the shortest way through the decoder is looked for: more than any group of B frames.
+_REMEMBERED_LAGS = 32
 
 
 class Admission:
@@ -31,6 +37,12 @@ class Admission:
         self._books = books
         self._rate = RateLimiter(config.max_fps)
         self._time_base = config.format.time_base
+        self._newest = 0
+        self._lags: deque[int] = deque(maxlen=_REMEMBERED_LAGS)
+
+    def fed(self, packet: Packet) -> None:
+        """Take note of the packet that the decoder was given last."""
+        self._newest = packet.sequence
 
     def set_max_fps(self, max_fps: float | None) -> None:
         """Change the limit."""
@@ -70,10 +82,16 @@ class Admission:
             height=picture.height,
             rotation_degrees=picture.rotation_degrees,
             offered_s=now,
+            young=self._is_young(packet),
         )
         frame.times.receive_s = packet.taken_s - packet.received_s
         frame.times.decode_s = answer.decode_s
         return frame
+
+    def _is_young(self, packet: Packet) -> bool:
+        """Tell whether a picture came out of the decoder as soon as pictures of its stream do."""
+        self._lags.append(self._newest - packet.sequence)
+        return self._lags[-1] <= min(self._lags)
 
     def _time_of(self, answer: Decoded) -> float:
         """Seconds on the channel's own time line: presentation time, else receipt."""

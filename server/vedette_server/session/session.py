@@ -273,6 +273,8 @@ class Session:
             if taken is not None:
                 self._advice.keyframe_request |= taken.keyframe_request
                 self._flushing = taken.packet is None and self._intake.closed
+                if taken.packet is not None:
+                    self._admission.fed(taken.packet)
         if taken is None or ending is not None:
             self._wind_up(ending or SkipReason.SESSION_LOST)
             return False
