@@ -177,6 +177,7 @@ class Behaviour:
     account_error: int = 0
     drain: asyncio.Event = field(default_factory=asyncio.Event)
     drain_endpoint: str = ""
+    accept_after_s: float = 0.0  # as a server that loads the engine first
     stall: asyncio.Event | None = None  # reads nothing until it is set
     keyframe_request: bool = False
     rate_hint_fps: float | None = None
@@ -309,6 +310,7 @@ class _Call:
         assert self.server.metadata[-1].get("x-vedette-channel") == config.channel, "the channel is not in the metadata"
         if self.behaviour.refuse:
             await self.server._abort(self.context, self.behaviour.refuse)
+        await asyncio.sleep(self.behaviour.accept_after_s)
         await self.accept(config)
         sender = asyncio.create_task(self.send())
         reader = asyncio.create_task(self.receive())

@@ -94,9 +94,15 @@ class Connection:
 
     def __init__(self, lease: Lease, metadata: Metadata, *, reconnecting: bool) -> None:
         stub = stream_pb2_grpc.StreamServiceStub(lease.channel)
+        self._channel = lease.channel
         self._call = stub.AnalyzeStream(metadata=metadata)
         self._reconnecting = reconnecting
         self._aborted: str | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the server can be talked to: the connection stands, TLS included."""
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def read(self) -> stream_pb2.AnalyzeStreamResponse | None:
         """Read the next message; None when the server ended the call in good order.

@@ -109,15 +109,25 @@ class Keeper:
         return True
 
     async def _shake_hands(self, connection: Connection) -> stream_pb2.Accepted:
-        left_s = self._reconnect.accept_s
-        if self._session.accepted is None:
-            left_s = max(0.05, min(left_s, self._reconnect.connect_s))
+        options, loop = self._reconnect, asyncio.get_running_loop()
+        # A server that is there may have to load the engine first, which takes longer than a connection may.
+        connect_s = max(0.05, min(options.connect_s, options.accept_s))
+        limit = asyncio.timeout(max(connect_s, options.accept_s))
+
+        def hurry() -> None:
+            if not (connection.is_up or limit.expired()):
+                limit.reschedule(loop.time())
+
+        hurrying = loop.call_later(connect_s, hurry)
         try:
-            async with asyncio.timeout(left_s):
+            async with limit:
                 await connection.write(self._session.opening())
                 answer = await connection.read()
         except TimeoutError:
-            raise ConnectionLostError(f"no answer within {left_s:g} s") from None
+            what = f"no answer within {options.accept_s:g} s" if connection.is_up else f"not up within {connect_s:g} s"
+            raise ConnectionLostError(what) from None
+        finally:
+            hurrying.cancel()
         if answer is None:
             raise ConnectionLostError("the server ended the call before it accepted the stream")
         if answer.WhichOneof("control") != "accepted":

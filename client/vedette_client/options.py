@@ -175,8 +175,8 @@ class ReconnectOptions:
         max_s: No wait is longer.
         jitter: Share of each wait that is drawn at random, 0..1.
         give_up_s: The stream ends when it made no progress for so long; 0: never reconnect.
-        connect_s: How long the very first connection may take, retries included.
-        accept_s: How long one attempt may wait for the server's answer.
+        connect_s: How long a connection may take; the very first one with its retries.
+        accept_s: How long the answer may take on a connection that stands: the server may have to load an engine.
     """
 
     initial_s: float = 0.1
@@ -184,7 +184,7 @@ class ReconnectOptions:
     jitter: float = 0.5
     give_up_s: float = 120.0
     connect_s: float = 10.0
-    accept_s: float = 10.0
+    accept_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

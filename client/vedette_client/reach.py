@@ -20,7 +20,7 @@ class Reach:
         address: `host:port`.
         tls: How to trust it; None: unencrypted.
         token: Bearer token.
-        connect_s: How long the first connection may take.
+        connect_s: How long a connection may take; loading an engine behind it may take longer.
     """
 
     address: str

@@ -54,6 +54,26 @@ async def test_a_server_that_takes_connections_and_never_answers_is_given_up() -
                 await client.open("a", FORMAT)
 
 
+async def test_a_server_that_loads_the_engine_first_may_take_longer_than_a_connection() -> None:
+    reconnect = ReconnectOptions(initial_s=0.001, connect_s=0.2)
+    async with (
+        FakeServer(Behaviour(accept_after_s=0.6)) as server,
+        Client(server.address, reconnect=reconnect) as client,
+    ):
+        stream = await client.open("a", FORMAT)
+        assert stream.connections == 1
+
+
+async def test_a_server_that_never_accepts_is_given_up_in_its_own_time() -> None:
+    reconnect = ReconnectOptions(initial_s=0.001, accept_s=0.4, connect_s=0.2)
+    async with (
+        FakeServer(Behaviour(accept_after_s=60)) as server,
+        Client(server.address, reconnect=reconnect) as client,
+    ):
+        with pytest.raises(ConnectionLostError, match=r"no answer within 0\.4 s"):
+            await client.open("a", FORMAT)
+
+
 async def test_a_broken_tcp_connection_is_resumed() -> None:
     async with (
         FakeServer(Behaviour(window=6)) as server,
