@@ -236,6 +236,8 @@ def check_manifest(manifest: Manifest) -> None:
             raise ManifestError(f"{key} is {value!r}; allowed is {pattern.pattern}")
     _check_output(manifest)
     _check_files(manifest.files)
+    if manifest.bench is not None:
+        _check_bench(manifest.bench, manifest.files)
 
 
 def _check_output(manifest: Manifest) -> None:
@@ -293,3 +295,12 @@ def _check_files(files: tuple[EngineFile, ...]) -> None:
             )
         if file.batch is not None and file.max_batch is not None:
             raise ManifestError(f"files: {file.path}: max_batch goes with a dynamic batch only")
+
+
+def _check_bench(bench: Bench, files: tuple[EngineFile, ...]) -> None:
+    """Check that a file of the bench's backend takes so large a batch; a bench of another runtime holds for none."""
+    backend = bench.backend.partition(":")[0]
+    limits = [file.batch or file.max_batch for file in files if file.backend == backend]
+    known = [limit for limit in limits if limit is not None]
+    if known and len(known) == len(limits) and bench.best_batch > max(known):
+        raise ManifestError(f"bench.best_batch is {bench.best_batch}; the files for {backend} allow 1..{max(known)}")

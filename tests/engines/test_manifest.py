@@ -136,3 +136,13 @@ def test_the_same_backend_and_precision_may_not_stand_twice() -> None:
 def test_a_classifier_has_as_many_labels_as_classes() -> None:
     with pytest.raises(ManifestError, match=r"output\.classes is 3, but there are 1 labels"):
         check_manifest(toy_manifest(task=Task.CLASSIFIER, output=ClassifierOutput(3)))
+
+
+@pytest.mark.parametrize("file", [EngineFile("a.onnx", batch=8), EngineFile("a.onnx", max_batch=8)])
+def test_a_bench_beyond_what_its_files_take_is_refused(file: EngineFile) -> None:
+    bench = Bench("onnxruntime:CPUExecutionProvider", lanes=2, best_batch=9)
+    with pytest.raises(ManifestError, match=r"bench\.best_batch is 9; the files for onnxruntime allow 1\.\.8"):
+        check_manifest(toy_manifest(files=(file,), bench=bench))
+
+    check_manifest(toy_manifest(files=(file,), bench=replace(bench, best_batch=8)))
+    check_manifest(toy_manifest(files=(file,), bench=replace(bench, backend="tensorrt")))

@@ -147,8 +147,25 @@ def test_the_first_candidate_is_run_however_short_the_budget() -> None:
 def test_the_bench_of_the_bundle_wins_over_measuring() -> None:
     engine = FakeEngine(sleep_2ms, bench=Bench("fake:device", lanes=7, best_batch=16, seconds_per_frame=0.001))
 
-    assert measure_best(engine, (1,), (1,), budget_s=1.0) == Tuning(7, 16, 0.001, measured=False)
+    assert measure_best(engine, (1, 8), (1, 16), budget_s=1.0) == Tuning(7, 16, 0.001, measured=False)
     assert engine.seen == set()
+
+
+@pytest.mark.parametrize(
+    ("lanes", "batches", "limit"),
+    [((1, 2), (1, 32), None), ((8,), (1, 32), None), ((7,), (4,), None), ((7,), (1, 16), 8)],
+)
+def test_a_bench_does_not_overrule_what_is_to_be_tried(
+    lanes: tuple[int, ...], batches: tuple[int, ...], limit: int | None
+) -> None:
+    bench = Bench("fake:device", lanes=7, best_batch=16)
+    engine = FakeEngine(lambda _: None, bench=bench, max_batch=limit)
+
+    found = measure_best(engine, lanes, batches, budget_s=0.0)
+
+    assert found.measured
+    assert found.lanes in lanes
+    assert found.max_batch in batches
 
 
 def test_the_bench_of_another_backend_does_not_hold() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from vedette_engines.manifest import Bench
     from vedette_engines.runners.base import Lane, LoadedEngine
 
 # Within this share of the best throughput the cheaper candidate wins: smaller batch, then fewer lanes.
@@ -61,6 +62,9 @@ def measure_best(
 ) -> Tuning:
     """Choose lanes and batch for the highest throughput, by the bundle's bench where it holds, else by measuring.
 
+    The bench holds on the backend that it names, and within what is to be tried: a bundle does not overrule whoever
+    runs it.
+
     A candidate that fails (a batch too large for the device) is out. Every candidate gets at least one turn of one run
     while the budget lasts; those that it did not last for are out, too, and the small ones come first.
 
@@ -73,11 +77,11 @@ def measure_best(
     Raises:
         RunError: No candidate could be run.
     """
-    bench = engine.bundle.manifest.bench
-    if bench is not None and bench.backend == engine.backend:
-        return Tuning(bench.lanes, bench.best_batch, bench.seconds_per_frame, measured=False)
     limit = engine.max_batch
     batches = sorted({batch for batch in batches_to_try if limit is None or batch <= limit}) or [limit or 1]
+    bench = engine.bundle.manifest.bench
+    if bench is not None and bench.backend == engine.backend and _is_within(bench, lanes_to_try, batches):
+        return Tuning(bench.lanes, bench.best_batch, bench.seconds_per_frame, measured=False)
     candidates = [Candidate(lanes, batch) for batch in batches for lanes in sorted(set(lanes_to_try))]
     measurement = _Measurement(engine, max(lanes_to_try), max(batches))
     try:
@@ -86,6 +90,10 @@ def measure_best(
         measurement.close()
     best = choose(rates)
     return Tuning(best.lanes, best.batch, 1.0 / rates[best])
+
+
+def _is_within(bench: Bench, lanes: Sequence[int], batches: Sequence[int]) -> bool:
+    return min(lanes) <= bench.lanes <= max(lanes) and batches[0] <= bench.best_batch <= batches[-1]
 
 
 def choose(rates: dict[Candidate, float]) -> Candidate:
