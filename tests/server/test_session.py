@@ -71,6 +71,27 @@ def test_a_client_with_more_reopens_a_session_that_seemed_to_have_ended():
     assert made.overs == 2
 
 
+def test_a_second_cut_in_mid_replay_leaves_no_hole_in_what_the_decoder_gets():
+    made = rig()
+    stream(made, "KPP")
+    made.session.finish()
+    made.settle_all()
+    made.sent += ["P", "P"]
+    made.connect()
+    made.give(0, "K")
+    made.settle_all()
+    attachment = made.connect()
+    assert (attachment.keyframe_needed, attachment.next_sequence) == (True, 3)
+    for sequence, kind in enumerate("KPPPP"):
+        made.give(sequence, kind)
+    made.settle_all()
+    assert not made.connect().keyframe_needed
+    made.session.finish()
+    made.settle_all()
+    made.hear()
+    assert reasons(made) == dict.fromkeys(range(5))
+
+
 def test_an_end_that_was_not_yet_acted_upon_is_taken_back_without_a_new_decoder():
     made = rig()
     made.send("K")

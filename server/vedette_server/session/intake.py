@@ -71,6 +71,10 @@ class Intake:
 
     def reconnect(self) -> None:
         """Start the credits of a new connection."""
+        if self._expected < self.high_water and not self.closed:
+            # The cut came in mid-replay: the decoder has only part of it, and the rest would be a hole.
+            self._rejoin_limit = self.high_water
+            self._gap = True
         self._expected = self.high_water
         self._enforced_from = None
         self.credits = self._new_credits()
