@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
+from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -18,8 +20,11 @@ from vedette_client.cli.tally import WINDOW_S, Ages, Tally, told
 from vedette_client.cli.timed import Due, TimedSource
 from vedette_client.cli.watch import Looks
 from vedette_client.errors import SourceError
-from vedette_client.sources import SourcePacket, open_source
+from vedette_client.sources import SourceFormat, SourcePacket, open_source
 from vedette_client.verdicts import Box, Detection, EngineResult, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @settings(max_examples=60, deadline=None)
@@ -116,6 +121,39 @@ def test_a_stopped_source_ends() -> None:
         assert isinstance(packet, SourcePacket)
         stop.set()
     source.close()
+
+
+class Away:
+    """A camera that gave one packet and then went away, until it is closed."""
+
+    name = "away"
+    live = True
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def open(self) -> SourceFormat:
+        return SourceFormat(codec=1, extradata=b"", time_base=Fraction(1, 10), width=2, height=2)
+
+    def packets(self) -> Iterator[SourcePacket]:
+        yield SourcePacket(b"", 0, 0, 1, keyframe=True)
+        assert self.closed.wait(20), "nobody hung up"
+        raise SourceError("the read was broken off")
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.mark.parametrize("by", ["duration", "stop"])
+def test_a_source_whose_camera_is_away_ends_in_time_too(by) -> None:
+    stop = threading.Event()
+    source = TimedSource(Away(), stop, 0.1 if by == "duration" else None)
+    source.open()
+    packets = source.packets()
+    assert next(packets).keyframe
+    if by == "stop":
+        stop.set()
+    assert list(packets) == []
 
 
 def test_looking_twice_at_a_session_gives_its_rate() -> None:

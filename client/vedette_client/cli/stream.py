@@ -48,7 +48,7 @@ Duration = Annotated[
         "--duration",
         metavar="S",
         min=0.0,
-        help="End after so many seconds; 0: never. Default: at the sources' own end.",
+        help="End after so many seconds. Default, and 0: at the sources' own end; cameras have none.",
     ),
 ]
 JsonlFile = Annotated[
