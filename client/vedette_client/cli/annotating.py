@@ -41,6 +41,7 @@ class Annotating:
         self._annotator: Annotator | None = None
         self._thread: threading.Thread | None = None
         self._failure: OSError | None = None
+        self._over = False
 
     def opened(self, form: SourceFormat) -> None:
         """Begin the file.
@@ -58,7 +59,7 @@ class Annotating:
     def sent(self, sequence: int, packet: SourcePacket) -> None:
         """Take a packet."""
         annotator = self._annotator
-        if annotator is None or self.cut_short:
+        if annotator is None or self._over or self.cut_short:
             return
         if self._bytes + len(packet.data) > _MAX_WAITING_BYTES:
             self.cut_short = True
@@ -74,7 +75,7 @@ class Annotating:
     def judged(self, verdict: Verdict, age_s: float) -> None:  # noqa: ARG002  a listener is told the age
         """Take a verdict."""
         annotator = self._annotator
-        if annotator is not None:
+        if annotator is not None and not self._over:
             self._put(lambda: annotator.add_verdict(verdict))
 
     async def close(self) -> None:
@@ -93,22 +94,37 @@ class Annotating:
 
     def _put(self, step: Callable[[], None] | None) -> None:
         with self._ready:
+            if self._over:
+                return
             self._steps.append(step)
             self._ready.notify()
 
     def _work(self) -> None:
         """Run in the thread."""
+        self._attempt(self._draw)
+        with self._ready:
+            self._over = True  # whatever still comes is for nobody
+            self._steps.clear()
+        self._attempt(self._finish)
+
+    def _attempt(self, part: Callable[[], None]) -> None:
+        """Run a part; what it fails of is told by `close`, the first failure alone."""
         try:
-            while (step := self._next()) is not None:
-                step()
-        except (OSError, SourceError) as error:
-            self._failure = error if isinstance(error, OSError) else OSError(str(error))
-        try:
-            if self._annotator is not None:
-                self._annotator.close()
-                self.frames = self._annotator.frames
+            part()
         except OSError as error:
             self._failure = self._failure or error
+        except Exception as error:  # noqa: BLE001  it is handed to whoever closes
+            why = str(error) if isinstance(error, SourceError) else f"drawing failed: {error!r}"
+            self._failure = self._failure or OSError(f"{self.path}: {why}")
+
+    def _draw(self) -> None:
+        while (step := self._next()) is not None:
+            step()
+
+    def _finish(self) -> None:
+        if self._annotator is not None:
+            self._annotator.close()
+            self.frames = self._annotator.frames
 
     def _next(self) -> Callable[[], None] | None:
         with self._ready:
