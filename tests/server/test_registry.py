@@ -207,10 +207,25 @@ def test_a_session_that_is_taken_up_again_does_not_share_its_channel():
     desk.close(session)
     desk.leave(session)
     other = desk.open()
-    session.attach(ToyListener(), 0, 1)
-    with pytest.raises(ConflictError):
-        desk.registry.hold_again(session)
+    with pytest.raises(ConflictError) as caught:
+        desk.registry.check_holder(session, 1)
+    assert caught.value.reason == "CHANNEL_TAKEN"
+    # Nothing was touched: it is still over, and its client may hear its last words.
+    assert session.over
+    desk.registry.check_holder(session, 0)
+    session.attach(ToyListener(), 0, 0)
+    desk.registry.hold_again(session)
     assert desk.registry.live == [other]
+
+
+def test_a_session_that_is_taken_up_again_needs_a_channel_that_is_left():
+    desk = Desk(max_channels=1)
+    session = desk.open("a")
+    desk.close(session)
+    desk.open("b")
+    with pytest.raises(LimitError) as caught:
+        desk.registry.check_holder(session, 1)
+    assert caught.value.reason == "TOO_MANY_CHANNELS"
 
 
 def test_sessions_are_found_by_name_and_the_latest_by_a_dash():

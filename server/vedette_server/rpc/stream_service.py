@@ -115,6 +115,8 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         resumed = await self._session(config, wire)
         call = StreamCall(context, resumed, self, self._settings, self._bell, self._version)
         returning = wire.HasField("resume") and resumed.epoch > 0
+        if returning:
+            self._registry.check_holder(resumed, wire.resume.next_sequence)
         try:
             attachment = resumed.attach(
                 call,

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from vedette_server.data.verdict import Verdict
 
 if TYPE_CHECKING:
     from vedette_server.data.outcome import SkipReason
+    from vedette_server.data.verdict import EngineOutcome
     from vedette_server.decode.base import Decoded
+    from vedette_server.execute.client import Inference
     from vedette_server.frame import Frame
+    from vedette_server.post.reader import ResultReader
+
+_log = logging.getLogger(__name__)
+
+
+def read_outcome(
+    reader: ResultReader, engine_index: int, inference: Inference, frame: Frame
+) -> tuple[EngineOutcome | None, str]:
+    """Read one engine's result; return it, or None and what went wrong in words."""
+    if inference.row is None:
+        return None, inference.error
+    try:
+        return reader.read(engine_index, inference, frame), inference.error
+    except Exception as error:  # noqa: BLE001 - a result that cannot be read costs its frame, not the lane
+        _log.exception("result could not be read")
+        return None, f"result could not be read: {error}"
 
 
 def frame_verdict(frame: Frame, reason: SkipReason | None, detail: str = "") -> Verdict:

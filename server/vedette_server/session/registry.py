@@ -146,18 +146,34 @@ class Registry:
                 del self._holders[session.identity.channel]
         self._on_gone(session, holder in {None, session})
 
-    def hold_again(self, session: Session) -> None:
-        """Give a resumed session its channel back.
+    def check_holder(self, session: Session, next_sequence: int) -> None:
+        """Make sure, before a resumed session is attached, that it can have its channel if it needs it.
+
+        A session that is over gives its channel up, and is taken up again by a client that has more to send.
+
+        Args:
+            session: The session.
+            next_sequence: The first packet that its client never sent.
 
         Raises:
             ConflictError: Another session took the channel meanwhile.
+            LimitError: All channels are taken.
         """
+        channel = session.identity.channel
+        if not session.needs_channel(next_sequence):
+            return
+        with self._lock:
+            holder = self._holders.get(channel, session)
+        if holder is not session:
+            raise ConflictError("CHANNEL_TAKEN", f"another session took channel {channel} meanwhile", channel=channel)
+        self.check_free(channel, takeover=True)
+
+    def hold_again(self, session: Session) -> None:
+        """Give a resumed session its channel back; `check_holder` has found it free."""
         if session.over:
             return
         with self._lock:
-            holder = self._holders.setdefault(session.identity.channel, session)
-        if holder is not session:
-            raise ConflictError("CHANNEL_TAKEN", f"another session took channel {session.identity.channel} meanwhile")
+            self._holders[session.identity.channel] = session
         self._on_taken(session)
 
     def sweep(self) -> None:

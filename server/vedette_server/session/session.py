@@ -10,20 +10,19 @@ they are acknowledged. It is over when its input has ended and every packet has 
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
-from vedette_server.data.verdict import EngineOutcome, Verdict
+from vedette_server.data.verdict import Verdict
 from vedette_server.errors import InvalidError, LimitError, RefusedError
 from vedette_server.session.admission import Admission
 from vedette_server.session.advice import Advice
 from vedette_server.session.books import Books
 from vedette_server.session.intake import Intake
-from vedette_server.session.judging import frame_verdict
+from vedette_server.session.judging import frame_verdict, read_outcome
 from vedette_server.session.outgoing import Outgoing
 from vedette_server.session.seams import Attachment
 from vedette_server.session.seat import DecoderSeat
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from vedette_server.session.accounts import AccountSnapshot
     from vedette_server.session.identity import Identity
     from vedette_server.session.seams import Listener, SessionParts
-
-_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -244,6 +241,10 @@ class Session:
         """Whether the input has ended and every packet has its verdict."""
         return self._drained and self._books.account.closed
 
+    def needs_channel(self, next_sequence: int) -> bool:
+        """Whether a client that comes back with this packet next has more to send, or the session more to judge."""
+        return self._ending is None and (not self.over or next_sequence > self._intake.high_water)
+
     @property
     def connected(self) -> bool:
         """Whether a client is connected."""
@@ -302,14 +303,7 @@ class Session:
     def infer(self, frame: Frame, engine_index: int, inference: Inference) -> None:
         """Take one engine's result; settle the frame with the last of them."""
         started = self._clock()
-        outcome: EngineOutcome | None = None
-        failure = inference.error
-        if inference.row is not None:
-            try:
-                outcome = self._reader.read(engine_index, inference, frame)
-            except Exception as error:  # noqa: BLE001 - a result that cannot be read costs its frame, not the lane
-                _log.exception("result could not be read")
-                failure = f"result could not be read: {error}"
+        outcome, failure = read_outcome(self._reader, engine_index, inference, frame)
         times = frame.times
         with self._lock:
             frame.outcomes[engine_index] = outcome
