@@ -11,10 +11,11 @@ import pytest
 
 from support_sources import RtspCamera, decode, write_clip
 from vedette.v1 import media_pb2
+from vedette_client.credentials import without_password
 from vedette_client.errors import SourceError
 from vedette_client.sources import open_source
 from vedette_client.sources.demux import Demuxer
-from vedette_client.sources.live import LiveSource, without_password
+from vedette_client.sources.live import LiveSource
 
 
 def pictures_of(path):
@@ -151,12 +152,23 @@ def test_a_page_that_is_not_there_is_refused_without_its_password(web):
     assert "secret" not in str(caught.value)
 
 
+def test_a_scheme_that_is_not_known_is_refused_without_its_password():
+    with pytest.raises(SourceError, match="rtmp://") as caught:
+        open_source("rtmp://user:secret@cam/a")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "name"),
     [
         ("rtsp://admin:pa:ss@cam:554/a@b", "rtsp://cam:554/a@b"),
         ("rtsp://cam/a", "rtsp://cam/a"),
         ("http://u@cam", "http://cam"),
+        ("rtsp://admin:pa/ss@cam/a", "rtsp://cam/a"),
+        ("rtsp://[::1]:554/a@b", "rtsp://[::1]:554/a@b"),
+        ("http://cam/v.cgi?usr=a&pwd=secret&res=1", "http://cam/v.cgi?usr=a&pwd=***&res=1"),
+        ("http://cam/v?loginpas=secret", "http://cam/v?loginpas=***"),
+        ("clip@home.mp4", "clip@home.mp4"),
     ],
 )
 def test_names_leave_credentials_out(url, name):

@@ -2,7 +2,7 @@
 
 Every object has these keys:
 
-- `channel`, `source`: the channel's name, and the source as it was given
+- `channel`, `source`: the channel's name, and the source as it was given, but for its password
 - `sequence`, `index`: number of the packet, and of its verdict (null: the client itself gave it)
 - `time_s`: presentation time in seconds; null when the source has none
 - `outcome`: `analysed` or `skipped`
@@ -24,6 +24,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TextIO
 
+from vedette_client.credentials import without_password
+
 if TYPE_CHECKING:
     from vedette_client.sources import SourceFormat, SourcePacket
     from vedette_client.verdicts import Detection, EngineResult, Verdict
@@ -44,7 +46,7 @@ class JsonLines:
     def __init__(self, output: TextIO, channel: str, spec: str) -> None:
         self._output = output
         self._channel = channel
-        self._spec = spec
+        self._spec = without_password(spec)
         self._form: SourceFormat | None = None
 
     def opened(self, form: SourceFormat) -> None:

@@ -75,12 +75,14 @@ def load_clip(spec: str, fps: float) -> LoadClip:
     try:
         form = source.open()
         if source.live:
-            raise OptionsError(f"{spec}: live sources cannot be shown many times; a recording or a scene is wanted")
+            raise OptionsError(
+                f"{source.name}: live sources cannot be shown many times; a recording or a scene is wanted"
+            )
         packets = _within_bounds(itertools.dropwhile(lambda one: not one.keyframe, source.packets()))
     finally:
         source.close()
     if not packets:
-        raise SourceError(f"{spec}: there is no keyframe to start at")
+        raise SourceError(f"{source.name}: there is no keyframe to start at")
     return _at_rate(form, packets, fps, seamless=False)
 
 

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vedette_client.credentials import without_password
 from vedette_client.errors import ClientError, StreamClosedError
 from vedette_client.loadtest.clips import load_clip
 from vedette_client.loadtest.judging import judge
@@ -56,7 +57,7 @@ class Generator:
     """
 
     def __init__(self, plan: LoadPlan, cameras: Sequence[CameraPlan], reach: Reach) -> None:
-        self.records = [CameraRecord(one.index, one.channel, one.source) for one in cameras]
+        self.records = [CameraRecord(one.index, one.channel, without_password(one.source)) for one in cameras]
         self._plan = plan
         self._cameras = cameras
         self._reach = reach

@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from vedette_client.credentials import without_password
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -87,7 +89,7 @@ def plan_facts(plan: LoadPlan) -> dict[str, Any]:
         "channels": plan.channels,
         "fps": plan.fps,
         "duration_s": plan.duration_s,
-        "sources": list(plan.sources),
+        "sources": [without_password(source) for source in plan.sources],
         "engines": list(plan.options.engines),
         "policy": plan.options.policy.name,
         "jitter_s": plan.jitter_s,

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from vedette.v1 import media_pb2
+from vedette_client.credentials import without_password
 from vedette_client.errors import SourceError
 from vedette_client.sources.container import ContainerSource
 from vedette_client.sources.demux import Demuxer
@@ -221,10 +222,3 @@ def rtsp_source(url: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> LiveSource
     }
     name = without_password(url)
     return LiveSource(url, lambda: Demuxer(url, label=name, options=options, timeout_s=timeout_s))
-
-
-def without_password(url: str) -> str:
-    """Take the credentials out of a URL, for names and messages."""
-    scheme, separator, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"

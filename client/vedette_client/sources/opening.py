@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vedette_client.credentials import without_password
 from vedette_client.errors import SourceError
 from vedette_client.scene.spec import parse_scene
 from vedette_client.sources.container import ContainerSource
@@ -49,7 +50,7 @@ def open_source(
         SourceError: `spec` names nothing that there is; the message tells what is allowed.
     """
     if fps is not None and not 0 < fps <= 1000:
-        raise SourceError(f"{spec}: fps={fps:g} is not above 0 and at most 1000")
+        raise SourceError(f"{without_password(spec)}: fps={fps:g} is not above 0 and at most 1000")
     paced = pace is not False
     if spec.startswith("synthetic:"):
         scene = parse_scene(spec.removeprefix("synthetic:"), fps=fps, seed=seed)
@@ -71,4 +72,4 @@ def _url_source(url: str, scheme: str, *, pace: bool, loop: bool, fps: float | N
         return rtsp_source(url, timeout_s=timeout_s)
     if scheme in {"http", "https"}:
         return HttpSource(url, pace=pace, loop=loop, fps=fps, timeout_s=timeout_s)
-    raise SourceError(f"{url}: {scheme}:// is not supported; a source is {ALLOWED}")
+    raise SourceError(f"{without_password(url)}: {scheme}:// is not supported; a source is {ALLOWED}")
