@@ -19,6 +19,7 @@ import grpc.aio
 
 from vedette_client.analysis import Analysis
 from vedette_client.connection import ChannelPool
+from vedette_client.credentials import checked_token
 from vedette_client.errors import OptionsError
 from vedette_client.feed import open_source_in_thread
 from vedette_client.options import AnalyzeFields, AnalyzeOptions, ReconnectOptions, StreamLimits, channel_name
@@ -61,7 +62,7 @@ class Client:
             raise OptionsError("address is empty; host:port is wanted")
         self.address = address
         self._tls = tls
-        self._token = token
+        self._token = checked_token(token)
         self._reconnect = reconnect or ReconnectOptions()
         self._limits = limits or StreamLimits()
         self._pool: ChannelPool | None = None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import threading
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -12,14 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vedette_client import OptionsError, SessionInfo, SessionState, SkipReason
+from support_load import load_plan
+from vedette_client import AnalyzeOptions, Client, OptionsError, SessionInfo, SessionState, SkipReason
 from vedette_client.account import Account
-from vedette_client.cli.shots import name_of, unique_names
+from vedette_client.cli.jsonl import JsonLines
+from vedette_client.cli.reach import reach
+from vedette_client.cli.shots import name_of, shots, unique_names
 from vedette_client.cli.stream import clip_paths
 from vedette_client.cli.tally import WINDOW_S, Ages, Tally, told
 from vedette_client.cli.timed import Due, TimedSource
 from vedette_client.cli.watch import Looks
 from vedette_client.errors import SourceError
+from vedette_client.loadtest.report import plan_facts
 from vedette_client.sources import SourceFormat, SourcePacket, open_source
 from vedette_client.verdicts import Box, Detection, EngineResult, Verdict
 
@@ -92,6 +99,38 @@ def test_names_are_allowed_and_differ(specs) -> None:
     names = unique_names(specs)
     assert len(set(names)) == len(specs)
     assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,128}", name) for name in names)
+
+
+def test_a_camera_s_password_is_in_no_line_of_json_and_no_report() -> None:
+    url = "rtsp://admin:pa/secret@cam/a?pwd=secret"
+    output = io.StringIO()
+    JsonLines(output, "a", url).judged(Verdict(0, 0, None, SkipReason.STALE), 0.0)
+    assert json.loads(output.getvalue())["source"] == "rtsp://cam/a?pwd=***"
+    assert "secret" not in name_of(url)
+    assert plan_facts(replace(load_plan(), sources=(url,)))["sources"] == ["rtsp://cam/a?pwd=***"]
+
+
+@pytest.mark.parametrize("names", [["a", "channels/a"], ["channels/a", "channels/a"]])
+def test_one_channel_under_two_spellings_is_refused(names) -> None:
+    with pytest.raises(OptionsError, match="the same channel twice"):
+        shots(["synthetic:blobs", "synthetic:walkers"], names, AnalyzeOptions())
+
+
+def test_a_resource_name_names_the_channel_and_its_clip(tmp_path) -> None:
+    made = shots(["synthetic:blobs", "synthetic:walkers"], ["channels/a", "b"], AnalyzeOptions())
+    assert [shot.channel for shot in made] == ["a", "b"]
+    assert clip_paths(tmp_path / "o.mp4", [shot.channel for shot in made])[0] == tmp_path / "o-a.mp4"
+
+
+def test_a_token_is_stripped_and_one_that_no_header_takes_is_refused_untold() -> None:
+    assert reach("h:1", False, None, None, None, "open-sesame\n").token == "open-sesame"
+    assert reach("h:1", False, None, None, None, " ").token is None
+    for token in ("open\nsesame", "sésame"):
+        with pytest.raises(OptionsError, match="the token holds") as caught:
+            reach("h:1", False, None, None, None, token)
+        assert "same" not in str(caught.value)
+        with pytest.raises(OptionsError, match="the token holds"):
+            Client("h:1", token=token)
 
 
 def test_a_clip_is_named_after_its_channel_when_there_are_several(tmp_path) -> None:

@@ -114,3 +114,8 @@ def test_a_source_that_is_not_there_is_refused() -> None:
         load_clip("no-such-file.mp4", 10.0)
     with pytest.raises(OptionsError):
         load_clip("synthetic:nothing", 10.0)
+
+
+def test_reconnects_need_a_number() -> None:
+    with pytest.raises(OptionsError, match="seconds between reconnects is nan"):
+        plan(reconnect_every_s=float("nan"))

@@ -151,6 +151,19 @@ def test_an_old_opset_is_converted_and_a_new_one_kept() -> None:
     assert opset_of(prepare(new, probe_of(new), said.append).model) == 18
 
 
+def test_a_simplifier_that_fails_leaves_the_model_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(model: object) -> None:
+        raise KeyError("no such node")
+
+    monkeypatch.setattr("onnxslim.slim", fail)
+    model = yolox()
+    probe = probe_of(model)
+    said: list[str] = []
+    prepared = prepare(model, probe, said.append, simplify=True)
+    assert prepared == prepare(model, probe, said.append)
+    assert any("onnxslim failed" in line for line in said)
+
+
 def test_simplifying_keeps_the_results() -> None:
     said: list[str] = []
     model = yolox()

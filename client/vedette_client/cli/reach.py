@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from vedette_client import OptionsError, TlsOptions
+from vedette_client.credentials import checked_token
 from vedette_client.reach import Reach
 
 DEFAULT_SERVER = "127.0.0.1:50051"
@@ -50,7 +51,7 @@ def reach(
     """Read the options.
 
     Raises:
-        OptionsError: The address is none, a file is missing, or a certificate has no key.
+        OptionsError: The address is none, a file is missing, a certificate has no key, or the token cannot be sent.
     """
     found = _ADDRESS.fullmatch(server)
     if found is None or not 0 < int(found["port"]) < 65536:
@@ -59,4 +60,4 @@ def reach(
     if tls or ca or certificate or key:
         options = TlsOptions(ca=ca, certificate=certificate, key=key)
         options.read()
-    return Reach(server, options, token or None)
+    return Reach(server, options, checked_token(token))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from vedette_client.cli.camera import Shot
+from vedette_client.credentials import without_password
 from vedette_client.errors import OptionsError, SourceError
 from vedette_client.options import channel_name
 
@@ -46,12 +47,11 @@ def shots(
 
     if channels and len(channels) != len(specs):
         raise OptionsError(f"--channel is given {len(channels)} times for {len(specs)} sources; one for each is wanted")
-    names = list(channels) or unique_names(specs)
+    names = [channel_name(name).removeprefix("channels/") for name in channels] or unique_names(specs)
     if len(set(names)) < len(names):
         raise OptionsError("--channel names the same channel twice")
     made = []
     for spec, name in zip(specs, names, strict=True):
-        channel_name(name)
         try:
             source = open_source(spec, pace=pace, loop=loop)
         except SourceError as error:
@@ -81,7 +81,7 @@ def name_of(spec: str) -> str:
     if spec.startswith("synthetic:"):
         text = spec.removeprefix("synthetic:").partition("?")[0]
     elif "://" in spec:
-        parts = urlsplit(spec)
+        parts = urlsplit(without_password(spec))
         text = f"{parts.hostname or ''}{parts.path}"
     else:
         text = Path(spec).stem if Path(spec).suffix else spec

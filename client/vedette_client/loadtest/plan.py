@@ -73,6 +73,7 @@ class LoadPlan:
         _check("fps", self.fps, 0.01, 1000)
         _check("duration", self.duration_s, 0.1, 1e6)
         _check("jitter", self.jitter_s, 0, 60)
+        _check("seconds between reconnects", self.reconnect_every_s, 0, 1e6)
         _check("processes", self.processes, 1, 256)
         _check("cameras per connection", self.per_connection, 1, MAX_CHANNELS)
 

@@ -73,7 +73,11 @@ def _simplify(prepared: Prepared, probe: Probe, say: Callable[[str], None]) -> P
     except ImportError as error:
         raise ImportInputError("--simplify needs onnxslim: pip install 'vedette[cpu]'") from error
     before = len(prepared.model.graph.node)
-    slimmed = cast("ModelProto", onnxslim.slim(prepared.model))
+    try:
+        slimmed = cast("ModelProto", onnxslim.slim(prepared.model))
+    except Exception as error:  # noqa: BLE001  what onnxslim raises has no common root but this
+        say(f"not simplified: onnxslim failed: {error!r}")
+        return prepared
     reason = _disagreement(slimmed, probe, 1 if prepared.fixed_batch else TRIED_BATCH)
     if reason:
         say(f"not simplified: {reason}")
