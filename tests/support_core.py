@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from support_kinds import LetterKinds
 from vedette_server.batch.batcher import Batcher
 from vedette_server.batch.fair_queue import FairQueue
 from vedette_server.data.config import DeliveryPolicy
@@ -82,7 +83,7 @@ class CoreChannel:
     client: list[tuple[int, Verdict]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.inbox = Inbox(LIMITS, self.policy, is_disposable=lambda packet: packet.data[:1] == b"B")
+        self.inbox = Inbox(LIMITS, self.policy, LetterKinds())
         self.account = Account(first_sequence=self.replayed)
         self.timeline: Timeline[Verdict] = Timeline()
         self.ledger: VerdictLedger[Verdict] = VerdictLedger(1000)

@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from support_kinds import LetterKinds
 from vedette_server.data.config import ChannelConfig, DeliveryPolicy, EngineRef
 from vedette_server.data.format import Codec, VideoFormat
 from vedette_server.data.outcome import SkipReason
@@ -198,7 +199,7 @@ class Rig:
             inferences=inferences,
             reader=self.reader,
             open_decoder=self._open_decoder,
-            open_inbox=partial(Inbox, LIMITS, self.policy, lambda packet: packet.data[:1] == b"B"),
+            open_inbox=partial(Inbox, LIMITS, self.policy, LetterKinds()),
             open_credits=lambda first, packets, size: CreditWindow(
                 WINDOW, 50_000, next_sequence=first, waiting_packets=packets, waiting_bytes=size
             ),

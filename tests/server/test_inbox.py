@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support_kinds import LetterKinds
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
 from vedette_server.data.packet import Packet
@@ -23,7 +24,7 @@ def packet(sequence: int, kind: str, size: int = 100) -> Packet:
 
 def inbox_of(kinds: str, now: float = 0.0, limits: InboxLimits = LIMITS, policy: DeliveryPolicy = LIVE) -> Inbox:
     """Build an inbox in which a packet of each kind waits since `now`; lower case: to be decoded only."""
-    inbox = Inbox(limits, policy, is_disposable=lambda packet: packet.data[:1] == b"B")
+    inbox = Inbox(limits, policy, LetterKinds())
     for sequence, kind in enumerate(kinds):
         inbox.put(packet(sequence, kind), now)
     return inbox
@@ -139,7 +140,11 @@ def test_jumps_go_on_until_the_wait_is_half_the_threshold() -> None:
 
 
 def test_a_sender_is_not_believed_about_keyframes_where_the_bytes_are_read() -> None:
-    inbox = Inbox(LIMITS, LIVE, is_disposable=lambda _: False, is_keyframe=lambda packet: packet.data[:1] == b"K")
+    class SharpKinds(LetterKinds):
+        def is_keyframe(self, packet: Packet) -> bool:
+            return packet.data[:1] == b"K"
+
+    inbox = Inbox(LIMITS, LIVE, SharpKinds())
     lying = packet(1, "P")
     lying.keyframe = True
     for each in (packet(0, "P"), lying):
@@ -333,7 +338,7 @@ def test_an_overloaded_live_channel_stays_fresh_and_is_not_starved(
 
 def test_packets_sent_again_after_a_lost_state_find_room_and_are_not_shed() -> None:
     limits = InboxLimits(max_packets=4, max_bytes=1 << 20, drop_disposable_after_s=1.0, jump_after_s=2.0)
-    inbox = Inbox(limits, DeliveryPolicy.EVERY_FRAME, is_disposable=lambda _: True)
+    inbox = Inbox(limits, DeliveryPolicy.EVERY_FRAME, LetterKinds())
     inbox.expect_again()
 
     for sequence in range(20):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vedette_server.data.config import EngineRef
 from vedette_server.decode.limits import PictureLimits
 from vedette_server.decode.opening import open_decoder
-from vedette_server.decode.shedding import is_disposable
+from vedette_server.decode.shedding import PacketKinds
 from vedette_server.errors import InvalidError
 from vedette_server.metrics import ChannelDepths
 from vedette_server.post.reader import ResultReader
@@ -112,7 +112,7 @@ class SessionFactory:
             inferences=inferences,
             reader=self.reader(config, inferences),
             open_decoder=partial(open_decoder, config.format, self._limits),
-            open_inbox=partial(Inbox, limits, config.policy, is_disposable(config.format)),
+            open_inbox=partial(Inbox, limits, config.policy, PacketKinds(config.format)),
             open_credits=open_credits,
             max_unacknowledged=channels.max_unacknowledged,
             scheduler=self._scheduler,

@@ -17,15 +17,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import LimitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from vedette_server.data.packet import Packet
 
 # While a channel waits for a keyframe it asks for one at most so often.
@@ -97,12 +95,29 @@ class Taken:
     keyframe_request: bool
 
 
+class Kinds(Protocol):
+    """What an inbox must know of packets."""
+
+    def learn(self, packet: Packet) -> None:
+        """Take note of a packet that came to a live channel; called for each, in the order of decoding."""
+        ...
+
+    def is_disposable(self, packet: Packet) -> bool:
+        """Whether no other picture refers to a packet's; asked at most once per packet, of live channels."""
+        ...
+
+    def is_keyframe(self, packet: Packet) -> bool:
+        """Whether decoding can start at a packet; asked at most once per packet, of live channels."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class _Entry:
     packet: Packet
     size_bytes: int
     arrived_s: float
     shed: bool = False
+    keyframe: bool | None = None
 
 
 class Inbox:
@@ -111,21 +126,13 @@ class Inbox:
     Args:
         limits: Bounds and thresholds.
         policy: LIVE sheds; EVERY_FRAME never does.
-        is_disposable: Whether no other picture refers to a packet's; asked at most once per packet, of live channels.
-        is_keyframe: Whether decoding can start at a packet; None: as its sender says.
+        kinds: Tells which packets can be left out, and at which decoding can start.
     """
 
-    def __init__(
-        self,
-        limits: InboxLimits,
-        policy: DeliveryPolicy,
-        is_disposable: Callable[[Packet], bool],
-        is_keyframe: Callable[[Packet], bool] | None = None,
-    ) -> None:
+    def __init__(self, limits: InboxLimits, policy: DeliveryPolicy, kinds: Kinds) -> None:
         self.limits = limits
         self.policy = policy
-        self._is_disposable = is_disposable
-        self._is_keyframe = is_keyframe or (lambda packet: packet.keyframe)
+        self._kinds = kinds
         self._again = 0
         self._entries: deque[_Entry] = deque()
         # Those among them that are to be decoded and judged.
@@ -184,6 +191,8 @@ class Inbox:
         """
         size = len(packet.data)
         self._admit(packet, size)
+        if self.policy is DeliveryPolicy.LIVE:
+            self._kinds.learn(packet)
         entry = _Entry(packet, size, now)
         self._entries.append(entry)
         if packet.decode_only:
@@ -193,7 +202,7 @@ class Inbox:
         self._waiting.append(entry)
         self._waiting_bytes += size
         if self._awaits_keyframe:
-            if self._is_keyframe(packet):
+            if self._is_keyframe(entry):
                 self._awaits_keyframe = False
             else:
                 self._shed_newest()
@@ -260,7 +269,7 @@ class Inbox:
 
     def _sheds_disposable(self, packet: Packet) -> bool:
         # The newest one is decoded: where no picture refers to another, all would go otherwise.
-        return len(self._waiting) > 1 and self._is_disposable(packet)
+        return len(self._waiting) > 1 and self._kinds.is_disposable(packet)
 
     def _judge_level(self, now: float) -> None:
         """Enter and leave levels by the wait of the oldest packet, and jump where that is due."""
@@ -275,10 +284,15 @@ class Inbox:
         elif self._level is ShedLevel.TO_KEYFRAME or wait <= limits.drop_disposable_after_s / 2:
             self._level = ShedLevel.DISPOSABLE if wait > limits.drop_disposable_after_s / 2 else ShedLevel.NOTHING
 
+    def _is_keyframe(self, entry: _Entry) -> bool:
+        if entry.keyframe is None:
+            entry.keyframe = self._kinds.is_keyframe(entry.packet)
+        return entry.keyframe
+
     def _newest_keyframe(self) -> int | None:
         """Find the newest keyframe among those that wait."""
         for index in range(len(self._waiting) - 1, -1, -1):
-            if self._is_keyframe(self._waiting[index].packet):
+            if self._is_keyframe(self._waiting[index]):
                 return index
         return None
 
