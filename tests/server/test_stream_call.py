@@ -177,6 +177,45 @@ async def test_the_clock_is_answered(line: Line):
     assert answer.server_receive_time.ToNanoseconds() <= answer.server_send_time.ToNanoseconds()
 
 
+async def test_a_client_that_does_not_read_its_answers_is_not_read_either(line: Line):
+    await line.settle()
+    line.context.hears.clear()
+    asked = 4 * stream_call.MAX_WAITING_REPLIES
+    for _ in range(asked):
+        line.context.say(clock_sync=stream_pb2.ClockSync())
+        await line.settle()
+    assert line.context.says.qsize() >= 2 * stream_call.MAX_WAITING_REPLIES
+    line.context.hears.set()
+    await line.settle()
+    for _ in range(asked):
+        await line.settle()
+    assert sum(message.HasField("clock_sync") for message in line.context.told) == asked
+
+
+async def test_a_client_that_never_reads_its_answers_is_ended(line: Line):
+    await line.settle()
+    line.context.hears.clear()
+    for _ in range(4 * stream_call.MAX_WAITING_REPLIES):
+        line.context.say(clock_sync=stream_pb2.ClockSync())
+        await line.settle()
+    line.call.tick(line.call._heard_s + 4 * INTERVAL_S)
+    error = await line.ends_with(LimitError)
+    assert isinstance(error, LimitError)
+    assert error.reason == "UNREAD_REPLIES"
+
+
+async def test_heartbeats_do_not_pile_up_before_a_client_that_does_not_read(line: Line):
+    await line.settle()
+    line.context.hears.clear()
+    for beats in range(1, 20):
+        line.call._heard_s = line.call._spoke_s + beats * (INTERVAL_S + 1)
+        line.call.tick(line.call._heard_s)
+        await line.settle()
+    line.context.hears.set()
+    await line.settle()
+    assert sum(message.HasField("heartbeat") for message in line.context.told) <= 2
+
+
 async def test_a_client_is_told_of_a_drain(line: Line):
     line.call.drain(7.5)
     await line.settle()

@@ -44,6 +44,8 @@ HALF_CLOSE_GUARD_S = 0.02
 # So long a call that cannot be written to waits for its cancellation.
 GONE_S = 5.0
 SILENT_INTERVALS = 3
+# Answers that may wait to be sent; a client that does not read them is not read either.
+MAX_WAITING_REPLIES = 32
 
 
 class Host(Protocol):
@@ -81,6 +83,7 @@ class StreamCall:
         self._displaced: RefusedError | None = None
         self._assembler = Assembler(settings.server.max_packet_bytes)
         self._replies: list[stream_pb2.AnalyzeStreamResponse] = []
+        self._replies_taken = asyncio.Event()
         self._heard_s = self._spoke_s = time.monotonic()
 
     # -- called by others -----------------------------------------------------------------------
@@ -111,16 +114,20 @@ class StreamCall:
         interval = self._settings.server.heartbeat_interval_s
         # A client that has half-closed cannot say that it lives: there the transport's keepalive watches.
         if now - self._heard_s > SILENT_INTERVALS * interval and not self._half_closed:
-            self._end(
-                SilentError(
-                    "HEARTBEAT_TIMEOUT",
-                    f"nothing was heard for {now - self._heard_s:.1f} s; allowed: {SILENT_INTERVALS * interval:g} s",
-                )
-            )
-        elif now - self._spoke_s > interval:
+            self._end(self._silence(now - self._heard_s))
+        elif now - self._spoke_s > interval and not self._replies:
             response = stream_pb2.AnalyzeStreamResponse()
             response.heartbeat.SetInParent()
             self._reply(response)
+
+    def _silence(self, silent_s: float) -> RefusedError:
+        """Tell why nothing was heard of the client for so long."""
+        if len(self._replies) >= MAX_WAITING_REPLIES:
+            return LimitError(
+                "UNREAD_REPLIES", f"{len(self._replies)} answers wait to be read; allowed: {MAX_WAITING_REPLIES - 1}"
+            )
+        allowed_s = SILENT_INTERVALS * self._settings.server.heartbeat_interval_s
+        return SilentError("HEARTBEAT_TIMEOUT", f"nothing was heard for {silent_s:.1f} s; allowed: {allowed_s:g} s")
 
     def _end(self, error: RefusedError) -> None:
         if self._displaced is None:
@@ -169,6 +176,9 @@ class StreamCall:
                 allowed = self._settings.server.max_message_bytes
                 raise LimitError("MESSAGE_TOO_LARGE", f"a message has {size} bytes; allowed: {allowed}")
             self._take(request)
+            while len(self._replies) >= MAX_WAITING_REPLIES:
+                self._replies_taken.clear()
+                await self._replies_taken.wait()
         await asyncio.sleep(HALF_CLOSE_GUARD_S)
         if self._displaced is None:
             self._half_closed = True
@@ -210,6 +220,7 @@ class StreamCall:
             await self._woken.wait()
             self._woken.clear()
             replies, self._replies = self._replies, []
+            self._replies_taken.set()
             for response in replies:
                 await self._send(response)
             if await self._tell():
