@@ -171,6 +171,34 @@ def test_who_does_not_come_back_in_time_is_ended():
     assert desk.registry.live == []
 
 
+def test_who_is_cut_while_hearing_the_end_may_come_back_for_as_long_as_anybody():
+    desk = Desk()
+    session = desk.open()
+    desk.close(session)
+    session.ended_s = 0.0
+    desk.leave(session)
+    session.detached_s = WINDOW_S - 1
+    desk.now = 2 * WINDOW_S - 2
+    desk.registry.sweep()
+    assert desk.registry.resumable(session.identity.token, config()) is session
+    desk.now = 2 * WINDOW_S
+    desk.registry.sweep()
+    assert desk.registry.resumable(session.identity.token, config()) is None
+
+
+def test_who_leaves_after_losing_its_channel_leaves_no_verdicts_behind():
+    desk = Desk()
+    old = desk.open()
+    old.receive(Packet(0, b"K", keyframe=True))
+    desk.open()
+    desk.leave(old)
+    desk.registry.sweep()
+    while old.work():
+        pass
+    assert old.depths == (0, 0)
+    assert old.account.packets_pending == 0
+
+
 def test_who_is_connected_is_never_swept():
     desk = Desk()
     session = desk.open()

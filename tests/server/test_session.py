@@ -177,6 +177,21 @@ def test_a_picture_that_is_too_large_ends_the_stream_and_its_account_closes():
     assert made.closing.packets_pending == 0
 
 
+def test_a_session_that_ends_while_nobody_listens_keeps_its_verdicts_for_who_comes_back():
+    made = rig()
+    for kind in "KPW":
+        made.send(kind)
+    made.disconnect()
+    made.settle_all()
+    made.connect()
+    made.hear()
+    undecodable = SkipReason.UNDECODABLE
+    assert reasons(made) == {0: None, 1: undecodable, 2: undecodable}
+    assert made.error is not None
+    assert made.error.reason == "PICTURE_TOO_LARGE"
+    assert made.closing.verdicts == 3
+
+
 def test_an_engine_that_fails_and_a_result_that_cannot_be_read_cost_their_frames():
     made = rig()
     for kind in "KPP":

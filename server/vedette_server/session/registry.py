@@ -182,8 +182,8 @@ class Registry:
         with self._lock:
             sessions = list(self._resumable.values())
         for session in sessions:
-            since = session.ended_s if session.ended_s is not None else session.detached_s
-            if session.connected or since is None or now - since < self._resume_window_s:
+            since = [moment for moment in (session.ended_s, session.detached_s) if moment is not None]
+            if session.connected or not since or now - max(since) < self._resume_window_s:
                 continue
             self._forget_token(session)
             session.end("CONNECTION_LOST", SkipReason.SESSION_LOST)
@@ -226,6 +226,8 @@ class Registry:
         """Keep of sessions that are over and done with no more than their accounts."""
         with self._lock:
             leaving, self._leaving = self._leaving, []
+        for session in leaving:
+            session.let_go()
         done = [session for session in leaving if session.ended_wall_s is not None and not session.connected]
         ended = [EndedSession.of(session) for session in done]
         with self._lock:

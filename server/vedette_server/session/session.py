@@ -140,7 +140,6 @@ class Session:
             if self._listener is listener:
                 self._listener = None
                 self.detached_s = self._clock()
-                self._books.telling = self._ending is None
 
     def receive(self, packet: Packet, client_dropped: int = 0) -> None:
         """Take a packet in.
@@ -212,7 +211,6 @@ class Session:
                 return
             self._ending = skip
             self._error = error
-            self._books.telling = self._listener is not None
             self.end_reason = end_reason
         self._parts.scheduler.wake(self)
 
