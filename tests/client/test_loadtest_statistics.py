@@ -122,6 +122,7 @@ def test_others_on_the_machine_are_told() -> None:
     [
         {"scheduled": 21},
         {"sent": 19},
+        {"unsent": 1},
         {"analysed": 19},
         {"agreed": False},
         {"error": "gone"},

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from vedette_client.verdicts import Verdict
 
 FINISH_S = 30.0
+# A recorded stream that the server slows is sent for so long after the last frame was due, and no longer.
+SEND_GRACE_S = 10.0
 _OPEN_AT_ONCE = 32
 
 
@@ -141,8 +143,17 @@ class Generator:
             )
 
     async def _send(self, camera: CameraPlan, stream: Stream, record: CameraRecord) -> None:
-        clip = self._clips[camera.source]
         live = stream.policy is Policy.LIVE
+        end_s = self._start_s + self._plan.last_due_s + SEND_GRACE_S
+        try:
+            async with asyncio.timeout(None if live else max(0.0, end_s - time.monotonic())):
+                await self._send_all(camera, stream, record, live=live)
+        except TimeoutError:
+            record.unsent = self._plan.frames - record.scheduled
+            record.scheduled = self._plan.frames
+
+    async def _send_all(self, camera: CameraPlan, stream: Stream, record: CameraRecord, *, live: bool) -> None:
+        clip = self._clips[camera.source]
         for number, due_s in enumerate(self._plan.schedule(camera)):
             at_s = self._start_s + due_s
             delay_s = at_s - time.monotonic()
@@ -151,9 +162,9 @@ class Generator:
             # A recorded stream that is behind waits for the server's credits: that is not the tester's doing.
             if delay_s > 0 or live:
                 self._log.add_sent(time.monotonic() - at_s)
-            record.scheduled += 1
             scene = clip.packets[number % len(clip.packets)].truth
             await stream.send(clip.packet(number, _Sent(due_s, scene)), wait=not live)
+            record.scheduled += 1
 
     async def _read(self, stream: Stream, record: CameraRecord) -> None:
         try:

@@ -105,6 +105,11 @@ class LoadPlan:
         """Frames per camera."""
         return max(1, round(self.duration_s * self.fps))
 
+    @property
+    def last_due_s(self) -> float:
+        """When, at the latest, the last frame of any camera is due, in seconds after the start."""
+        return self.duration_s + self.jitter_s + 1 / self.fps
+
 
 def _check(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:

@@ -59,6 +59,7 @@ class CameraRecord:
         scheduled: Frames that were due.
         sent: Packets that were numbered and sent.
         dropped: Packets dropped before they were sent, because the connection was too slow.
+        unsent: Frames that the server's credits had not let through when the test ended.
         analysed: Verdicts with an analysis.
         skipped: Other verdicts by reason.
         connections: How many connections it took.
@@ -81,6 +82,7 @@ class CameraRecord:
     error: str = ""
     server_version: str = ""
     truth: TruthCount = field(default_factory=TruthCount)
+    unsent: int = 0
 
 
 class FrameLog:

@@ -26,7 +26,7 @@ _READY_S = 300.0
 _LEAD_S = 0.5
 _SAMPLE_S = 1.0
 _JOIN_S = 5.0
-# Over the schedule itself: the generator's own limit for the closing accounts, and some room to write home.
+# Over the schedule itself: the generator's own limits for late frames and closing accounts, and room to write home.
 _GRACE_S = 90.0
 
 
@@ -99,7 +99,7 @@ class LoadRun:
     def _gather(self, start_s: float) -> list[WorkerRecord]:
         """Take what the processes say until each has brought home its record."""
         machine = MachineLoad()
-        deadline_s = start_s + self._plan.duration_s + _GRACE_S
+        deadline_s = start_s + self._plan.last_due_s + _GRACE_S
         waiting = dict(enumerate(self._pipes))
         records: dict[int, WorkerRecord] = {}
         sample_s = start_s

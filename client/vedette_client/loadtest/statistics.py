@@ -54,7 +54,7 @@ class Counts:
     Attributes:
         scheduled: Frames that were due.
         sent: Packets that were sent.
-        unsent: Packets dropped by the client because the connection was too slow.
+        unsent: Frames dropped by the client because the connection was too slow, or held back to the end by credits.
         analysed: Verdicts with an analysis.
         skipped: Other verdicts by reason.
         analysed_fps: Analysed frames per second of the schedule.
@@ -266,8 +266,9 @@ def check_accounts(cameras: Sequence[CameraRecord]) -> Accounts:
     for one in cameras:
         if one.error or not one.agreed:
             problems[one.channel] = one.error or "the server did not close its account"
-        elif one.scheduled != one.sent + one.dropped:
-            problems[one.channel] = f"{one.scheduled} scheduled, {one.sent} sent and {one.dropped} dropped"
+        elif one.scheduled != one.sent + one.dropped + one.unsent:
+            left = f"{one.dropped} dropped and {one.unsent} unsent"
+            problems[one.channel] = f"{one.scheduled} scheduled, {one.sent} sent, {left}"
         elif one.sent != one.analysed + one.skipped.total():
             problems[one.channel] = f"{one.sent} sent, {one.analysed} analysed and {one.skipped.total()} skipped"
     return Accounts(len(cameras), len(cameras) - len(problems), problems, sum(one.connections for one in cameras))
@@ -307,7 +308,7 @@ def _counts(plan: LoadPlan, cameras: Sequence[CameraRecord]) -> Counts:
     return Counts(
         scheduled=scheduled,
         sent=sum(one.sent for one in cameras),
-        unsent=sum(one.dropped for one in cameras),
+        unsent=sum(one.dropped + one.unsent for one in cameras),
         analysed=analysed,
         skipped=dict(skipped.most_common()),
         analysed_fps=analysed / plan.duration_s,
