@@ -161,6 +161,7 @@ def test_a_bad_channel_name_is_refused(name):
         ({"max_fps": math.nan}, "INVALID_MAX_FPS", "nan"),
         ({"max_age": {}}, "INVALID_MAX_AGE", "allowed: above 0 s"),
         ({"max_age": {"seconds": -1}}, "INVALID_MAX_AGE", "-1 s"),
+        ({"max_age": {"seconds": 2**63 - 1}}, "INVALID_MAX_AGE", "below 86401 s"),
         ({"max_age": {"nanos": 2_000_000_000}}, "INVALID_MAX_AGE", "2000000000 ns"),
         ({"min_score": 1.5}, "INVALID_MIN_SCORE", r"min_score is 1\.5; allowed: 0 to 1"),
         ({"iou": math.nan}, "INVALID_IOU", "iou is nan"),
@@ -168,6 +169,7 @@ def test_a_bad_channel_name_is_refused(name):
         ({"classes": ["x" * 300]}, "INVALID_CLASSES", "labels of 1 to 256"),
         ({"regions": [{"vertices": [{"x": 0.1}] * 2}]}, "INVALID_REGIONS", "2 corners'; allowed: 3 to 64"),
         ({"regions": [{"vertices": [{"x": 0.1}] * 65}]}, "INVALID_REGIONS", "65 corners"),
+        ({"regions": [{"name": "x" * 257, "vertices": [{"x": 0.5}] * 3}]}, "INVALID_REGIONS", "at most 256 characters"),
         ({"regions": [{"vertices": [{"x": 1.5}] * 3}]}, "INVALID_REGIONS", "x and y from 0 to 1"),
         ({"priority": 0}, "INVALID_PRIORITY", "priority is 0; allowed: 1 to 100"),
         ({"priority": 101}, "INVALID_PRIORITY", "101"),
@@ -415,3 +417,19 @@ def test_an_embedder_tells_its_vector():
     result = verdict_to_wire(Verdict(PACKET, results=(outcome,))).analysis.results[0]
     assert list(result.embedding) == vector.tolist()
     assert not result.classifications
+
+
+@pytest.mark.parametrize("seconds", [2**63 - 1, -(2**63), 253_402_300_800, -62_135_596_801])
+def test_a_capture_time_that_no_verdict_could_repeat_is_refused(seconds):
+    wire = stream_pb2.Packet(capture_time={"seconds": seconds, "nanos": 5})
+    with pytest.raises(InvalidError, match="years 1 to 9999") as caught:
+        packet_from_wire(wire, 0.0, 0)
+    assert caught.value.reason == "INVALID_CAPTURE_TIME"
+
+
+@pytest.mark.parametrize("seconds", [253_402_300_799, -62_135_596_800])
+def test_the_first_and_the_last_capture_time_are_repeated_in_the_verdict(seconds):
+    packet = packet_from_wire(stream_pb2.Packet(capture_time={"seconds": seconds}), 0.0, 0)
+    wire = analysis_pb2.FrameVerdict()
+    write_verdict(Verdict(packet, reason=SkipReason.STALE), wire, 0, "")
+    assert wire.times.capture_time.seconds == seconds

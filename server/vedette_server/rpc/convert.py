@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from vedette.v1 import analysis_pb2, session_pb2, stream_pb2
 from vedette_server.data.packet import Packet
+from vedette_server.errors import InvalidError
 from vedette_server.rpc.convert_config import (
     ConfigDefaults,
     apply_update,
@@ -48,6 +49,9 @@ __all__ = [
 ]
 
 _NS = 1_000_000_000
+# What a google.protobuf.Timestamp can say, years 1 to 9999, in nanoseconds since the epoch.
+_FIRST_NS = -62_135_596_800 * _NS
+_END_NS = 253_402_300_800 * _NS
 # A classifier of thousands of classes tells the best of them.
 _MAX_CLASSIFICATIONS = 10
 
@@ -61,7 +65,7 @@ def packet_from_wire(packet: stream_pb2.Packet, received_s: float, received_wall
         received_wall_ns: Receipt on the wall clock, nanoseconds since the epoch.
 
     Raises:
-        InvalidError: EXTRADATA_TOO_LARGE.
+        InvalidError: EXTRADATA_TOO_LARGE, INVALID_CAPTURE_TIME.
     """
     has = packet.HasField
     extradata = None
@@ -72,6 +76,11 @@ def packet_from_wire(packet: stream_pb2.Packet, received_s: float, received_wall
     if has("capture_time"):
         capture = packet.capture_time
         capture_ns = capture.seconds * _NS + capture.nanos
+        if not _FIRST_NS <= capture_ns < _END_NS:
+            raise InvalidError(
+                "INVALID_CAPTURE_TIME",
+                f"capture_time is {capture.seconds} s and {capture.nanos} ns; allowed: the years 1 to 9999",
+            )
     return Packet(
         packet.sequence,
         packet.data,

@@ -31,6 +31,9 @@ _MAX_EXTRADATA_BYTES = 64 * 1024
 _MAX_CLASSES = 4096
 _MAX_LABEL_CHARS = 256
 _MAX_REGIONS = 256
+_MAX_REGION_NAME_CHARS = 256
+# As long as the server's own default may be, `channels.max_age_s`.
+_MAX_AGE_S = 86_400
 _NS = 1_000_000_000
 
 _E = TypeVar("_E", bound="IntEnum")
@@ -282,8 +285,9 @@ def _max_age_s(config: stream_pb2.StreamConfig, defaults: ConfigDefaults) -> flo
     if not config.HasField("max_age"):
         return defaults.max_age_s
     seconds, nanos = config.max_age.seconds, config.max_age.nanos
-    if seconds < 0 or not 0 <= nanos < _NS or not (seconds or nanos):
-        _refuse("INVALID_MAX_AGE", "max_age", f"{seconds} s and {nanos} ns", "above 0 s, or absent for the default")
+    if not 0 <= seconds <= _MAX_AGE_S or not 0 <= nanos < _NS or not (seconds or nanos):
+        allowed = f"above 0 s and below {_MAX_AGE_S + 1} s, or absent for the default"
+        _refuse("INVALID_MAX_AGE", "max_age", f"{seconds} s and {nanos} ns", allowed)
     return (seconds * _NS + nanos) / _NS  # one rounding: 2.119 s stays 2.119
 
 
@@ -329,6 +333,9 @@ def _regions(config: stream_pb2.StreamConfig, _: ConfigDefaults) -> tuple[Polygo
         _refuse("INVALID_REGIONS", "regions", f"{len(config.regions)} regions", f"at most {_MAX_REGIONS}")
     polygons = []
     for region in config.regions:
+        if len(region.name) > _MAX_REGION_NAME_CHARS:
+            allowed = f"at most {_MAX_REGION_NAME_CHARS} characters"
+            _refuse("INVALID_REGIONS", "regions.name", f"{len(region.name)} characters", allowed)
         polygon = tuple((point.x, point.y) for point in region.vertices)
         if not 3 <= len(polygon) <= 64:
             _refuse("INVALID_REGIONS", "regions.vertices", f"{len(polygon)} corners", "3 to 64 corners")
