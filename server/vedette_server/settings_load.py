@@ -163,6 +163,13 @@ def _check_sizes(settings: Settings) -> None:
     ):
         if size < packet:
             raise SettingsError(f"{name} is {size}; allowed: at least server.max_packet_bytes, which is {packet}")
+    # What a client may send by its credits must find room.
+    for key in ("packets", "bytes"):
+        room, window = getattr(settings.decode, f"inbox_{key}"), getattr(settings.channels, f"window_{key}")
+        if room < window:
+            raise SettingsError(
+                f"decode.inbox_{key} is {room}; allowed: at least channels.window_{key}, which is {window}"
+            )
     drop, jump = settings.decode.drop_disposable_after_s, settings.decode.jump_after_s
     if jump < drop:
         raise SettingsError(f"decode.jump_after_s is {jump}; allowed: at least decode.drop_disposable_after_s, {drop}")

@@ -144,6 +144,14 @@ def test_variables_of_others_are_left_alone():
         ('[tls]\nclient_ca = "k.pem"\n', r"tls\.client_ca is given without"),
         ("[decode]\njump_after_s = 0.1\n", r"decode\.jump_after_s is 0\.1; allowed: at least"),
         ("[decode]\ninbox_bytes = 2048\n", r"decode\.inbox_bytes is 2048; allowed: at least server\.max_packet_bytes"),
+        (
+            "[decode]\ninbox_packets = 16\n",
+            r"decode\.inbox_packets is 16; allowed: at least channels\.window_packets, which is 32",
+        ),
+        (
+            "[channels]\nwindow_bytes = 33554432\n",
+            r"decode\.inbox_bytes is 16777216; allowed: at least channels\.window_bytes, which is 33554432",
+        ),
         ("[server\n", r"not TOML"),
     ],
 )
