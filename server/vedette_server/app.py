@@ -13,7 +13,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -45,9 +44,6 @@ _log = logging.getLogger(__name__)
 
 TICKS_PER_HEARTBEAT = 4
 LAST_WORDS_S = 2.0
-# A thread that holds the interpreter gives it up this often: the event loop must not wait for a
-# worker's bookkeeping.
-SWITCH_INTERVAL_S = 0.001
 
 
 def run(settings: Settings) -> int:
@@ -57,7 +53,6 @@ def run(settings: Settings) -> int:
         SettingsError: The server cannot start as it is told to.
     """
     log.configure(settings.log)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     # Channels run in parallel; threads inside one small resize would only be in the way.
     cv2.setNumThreads(1)
     return asyncio.run(App(settings).serve())
@@ -87,8 +82,11 @@ class App:
             authenticator = Authenticator(settings.auth)
             metrics = stack.enter_context(Metrics(settings.metrics))
             pipeline = Pipeline(_workers(settings), settings.decode.pending_pictures)
+            # Its threads keep the process alive: they must end whatever fails from here on.
+            stack.callback(pipeline.close)
             engines = Engines(settings.engines, metrics, pipeline, lambda: self._health_changed(loop))
             stack.callback(engines.close)
+            # Before the engines: nobody may run a batch when they go.
             stack.callback(pipeline.close)
             self._engines = engines
             bell = Bell(loop)

@@ -18,11 +18,12 @@ from vedette_engines.repository import EngineRepository, boxed_root
 from vedette_engines.runners.base import RunnerSettings
 from vedette_engines.runners.opening import open_engine
 from vedette_engines.runners.tuning import Tuning, measure_best
-from vedette_server.errors import EngineError, NotFoundError
+from vedette_server.errors import EngineError, NotFoundError, SettingsError
 from vedette_server.execute.local import LocalInference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from vedette_engines.bundle import Bundle
     from vedette_engines.runners.base import LoadedEngine
@@ -53,6 +54,9 @@ class Engines:
         metrics: Takes their figures.
         pool: Runs their batches.
         on_health: Called from workers when an engine's health changed.
+
+    Raises:
+        SettingsError: Nothing tells where the user's engines are.
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class Engines:
         self._metrics = metrics
         self._pool = pool
         self._on_health = on_health
-        self._repository = EngineRepository([*user_roots(settings.dirs), boxed_root()])
+        self._repository = EngineRepository([*_roots(settings), boxed_root()])
         self._lock = threading.Lock()
         self._loading: dict[tuple[str, str], threading.Lock] = {}
         self._loaded: dict[tuple[str, str], LocalInference] = {}
@@ -162,6 +166,21 @@ class Engines:
         most = engine.max_batch
         batches_to_try = [batch for batch in batches if most is None or batch <= most] or [1]
         return measure_best(engine, lanes_to_try, batches_to_try, self._settings.tune_budget_s)
+
+
+def _roots(settings: EngineSettings) -> tuple[Path, ...]:
+    """Tell where a user's engines are.
+
+    Raises:
+        SettingsError: Nothing tells where the home directory is.
+    """
+    try:
+        return user_roots(settings.dirs)
+    except RuntimeError as error:
+        raise SettingsError(
+            "engines.dirs is empty or begins with ~, and no home directory is known; "
+            "allowed: directories (--engines-dir), or set HOME"
+        ) from error
 
 
 def is_detector(inference: LocalInference) -> bool:
