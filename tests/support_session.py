@@ -306,3 +306,25 @@ class Rig:
             if not (self.scheduler.awake and self.scheduler.present) and not self.scheduler.queue:
                 return
         raise AssertionError("it never comes to rest")
+
+
+def reasons(rig: Rig) -> dict[int, SkipReason | None]:
+    """Tell the verdicts that the client heard."""
+    return {verdict.packet.sequence: verdict.reason for _, verdict in rig.told}
+
+
+def rig(**wishes: object) -> Rig:
+    """Build a session with a connected client."""
+    made = Rig(**wishes)  # type: ignore[arg-type]
+    made.connect()
+    return made
+
+
+def stream(made: Rig, kinds: str) -> None:
+    """Send packets one by one, and hear and acknowledge what becomes of them."""
+    for kind in kinds:
+        made.send(kind)
+        made.settle_all()
+        made.hear()
+        if made.told:
+            made.session.acknowledge(made.told[-1][0])

@@ -4,28 +4,9 @@ import dataclasses
 
 import pytest
 
-from support_session import EVERY_FRAME, LIVE, Rig, ToyListener, ToyReader
+from support_session import EVERY_FRAME, LIVE, Rig, ToyListener, ToyReader, reasons, rig, stream
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import InvalidError, LimitError, UnavailableError
-
-
-def reasons(rig: Rig) -> dict[int, SkipReason | None]:
-    return {verdict.packet.sequence: verdict.reason for _, verdict in rig.told}
-
-
-def rig(**wishes: object) -> Rig:
-    made = Rig(**wishes)  # type: ignore[arg-type]
-    made.connect()
-    return made
-
-
-def stream(made: Rig, kinds: str) -> None:
-    for kind in kinds:
-        made.send(kind)
-        made.settle_all()
-        made.hear()
-        if made.told:
-            made.session.acknowledge(made.told[-1][0])
 
 
 def test_a_stream_ends_with_its_account():
@@ -69,27 +50,6 @@ def test_a_client_with_more_reopens_a_session_that_seemed_to_have_ended():
     assert reasons(made) == dict.fromkeys(range(3))
     assert made.closing.decode_only == 2
     assert made.overs == 2
-
-
-def test_a_second_cut_in_mid_replay_leaves_no_hole_in_what_the_decoder_gets():
-    made = rig()
-    stream(made, "KPP")
-    made.session.finish()
-    made.settle_all()
-    made.sent += ["P", "P"]
-    made.connect()
-    made.give(0, "K")
-    made.settle_all()
-    attachment = made.connect()
-    assert (attachment.keyframe_needed, attachment.next_sequence) == (True, 3)
-    for sequence, kind in enumerate("KPPPP"):
-        made.give(sequence, kind)
-    made.settle_all()
-    assert not made.connect().keyframe_needed
-    made.session.finish()
-    made.settle_all()
-    made.hear()
-    assert reasons(made) == dict.fromkeys(range(5))
 
 
 def test_an_end_that_was_not_yet_acted_upon_is_taken_back_without_a_new_decoder():
@@ -175,21 +135,6 @@ def test_a_picture_that_is_too_large_ends_the_stream_and_its_account_closes():
     assert made.error is not None
     assert made.error.reason == made.session.end_reason == "PICTURE_TOO_LARGE"
     assert made.closing.packets_pending == 0
-
-
-def test_a_session_that_ends_while_nobody_listens_keeps_its_verdicts_for_who_comes_back():
-    made = rig()
-    for kind in "KPW":
-        made.send(kind)
-    made.disconnect()
-    made.settle_all()
-    made.connect()
-    made.hear()
-    undecodable = SkipReason.UNDECODABLE
-    assert reasons(made) == {0: None, 1: undecodable, 2: undecodable}
-    assert made.error is not None
-    assert made.error.reason == "PICTURE_TOO_LARGE"
-    assert made.closing.verdicts == 3
 
 
 def test_an_engine_that_fails_and_a_result_that_cannot_be_read_cost_their_frames():

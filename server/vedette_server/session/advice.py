@@ -36,8 +36,9 @@ class Advice:
         self._settled_told: int | None = None
 
     def restart(self) -> None:
-        """Forget what an earlier connection was told."""
+        """Forget what an earlier connection was told; a hint that stands is told again."""
         self._settled_told = None
+        self.due |= self._books.hint.fps is not None
 
     def flow(self, config: ChannelConfig, now: float) -> Flow | None:
         """Return what is new in credits and wishes, or None when nothing is."""

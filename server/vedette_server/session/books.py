@@ -59,8 +59,8 @@ class Books:
         self._clock = clock
 
     def receive(self, packet: Packet, size_bytes: int, client_dropped: int) -> None:
-        """Book a packet."""
-        if client_dropped:
+        """Book a packet; what a packet that comes again says about those before it was booked with the first."""
+        if client_dropped and not packet.decode_only:
             self.account.drop_by_client(client_dropped)
         if not packet.decode_only:
             self.account.receive(packet.sequence, size_bytes)

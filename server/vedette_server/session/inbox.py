@@ -183,6 +183,12 @@ class Inbox:
         """
         self._again = _MAX_REPLAYED
 
+    def takes_again(self, size_bytes: int) -> bool:
+        """Whether there is room for a packet that is to be decoded only."""
+        if not self._replayed:
+            return True
+        return self._replayed < _MAX_REPLAYED and self._replayed_bytes + size_bytes <= self.limits.max_bytes
+
     def put(self, packet: Packet, now: float) -> None:
         """Add the next packet. A live channel over its bounds sheds at once.
 
@@ -236,7 +242,7 @@ class Inbox:
         """Refuse a packet for which there is no room and that may not be shed."""
         limits = self.limits
         if packet.decode_only:
-            if self._replayed >= _MAX_REPLAYED or (self._replayed and self._replayed_bytes + size > limits.max_bytes):
+            if not self.takes_again(size):
                 held = f"{self._replayed} packets to be decoded only, {self._replayed_bytes} bytes"
                 allowed = f"{_MAX_REPLAYED} packets, {limits.max_bytes} bytes"
                 raise _full(packet, held, allowed)

@@ -140,6 +140,10 @@ class Intake:
         """
         every_frame = self._policy is DeliveryPolicy.EVERY_FRAME
         knows = self._enforced_from is None
+        if packet.decode_only and not (every_frame and knows) and not self.inbox.takes_again(size_bytes):
+            # A live camera has better things to do than to end over a long replay: it goes on at a keyframe.
+            self._gap = True
+            return
         self.credits.received(packet.sequence, size_bytes, enforced=every_frame and knows)
         if self._gap:
             packet.discontinuity, self._gap = True, False
