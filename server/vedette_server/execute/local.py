@@ -155,8 +155,9 @@ class LocalInference:
             self._free_lanes.append(lane)
 
     def _judge_health(self, *, failed: bool) -> None:
-        self._failures = self._failures + 1 if failed else 0
-        healthy = self._failures < FAILURES_UNTIL_UNHEALTHY
-        if healthy != self.healthy:
-            self.healthy = healthy
+        with self._lock:
+            self._failures = self._failures + 1 if failed else 0
+            before, self.healthy = self.healthy, self._failures < FAILURES_UNTIL_UNHEALTHY
+            changed = before != self.healthy
+        if changed:
             self._on_health()

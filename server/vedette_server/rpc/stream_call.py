@@ -56,6 +56,17 @@ class Host(Protocol):
         ...
 
 
+def check_size(request: stream_pb2.AnalyzeStreamRequest, allowed: int) -> None:
+    """Refuse a message that is too large.
+
+    Raises:
+        LimitError: It is.
+    """
+    size = request.ByteSize()
+    if size > allowed:
+        raise LimitError("MESSAGE_TOO_LARGE", f"a message has {size} bytes; allowed: {allowed}")
+
+
 class StreamCall:
     """One connection of one session.
 
@@ -171,10 +182,7 @@ class StreamCall:
             if request is grpc.aio.EOF:
                 break
             self._heard_s = time.monotonic()
-            size = request.ByteSize()
-            if size > self._settings.server.max_message_bytes:
-                allowed = self._settings.server.max_message_bytes
-                raise LimitError("MESSAGE_TOO_LARGE", f"a message has {size} bytes; allowed: {allowed}")
+            check_size(request, self._settings.server.max_message_bytes)
             self._take(request)
             while len(self._replies) >= MAX_WAITING_REPLIES:
                 self._replies_taken.clear()

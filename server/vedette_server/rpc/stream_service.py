@@ -18,7 +18,7 @@ from vedette_server.errors import InvalidError, RefusedError, UnavailableError
 from vedette_server.rpc.auth import Permission
 from vedette_server.rpc.convert import ConfigDefaults, apply_update, config_from_wire
 from vedette_server.rpc.status import ending
-from vedette_server.rpc.stream_call import StreamCall
+from vedette_server.rpc.stream_call import StreamCall, check_size
 
 if TYPE_CHECKING:
     from vedette.v1 import stream_pb2
@@ -139,6 +139,8 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
             first = await asyncio.wait_for(context.read(), FIRST_MESSAGE_S)
         except TimeoutError:
             raise InvalidError("CONFIG_MISSING", f"no config came within {FIRST_MESSAGE_S:g} s") from None
+        if first is not grpc.aio.EOF:
+            check_size(first, self._settings.server.max_message_bytes)
         if first is grpc.aio.EOF or first.WhichOneof("control") != "config":
             raise InvalidError("CONFIG_MISSING", "the first message must be config")
         if first.packets:
