@@ -107,8 +107,14 @@ def test_without_reconnecting_a_lost_camera_ends_the_stream(tmp_path):
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files; of one that is called endless it does not tell the length."""
+
     def log_message(self, *_):
         pass
+
+    def send_header(self, keyword, value):
+        if not (keyword == "Content-Length" and "endless" in self.path):
+            super().send_header(keyword, value)
 
 
 @pytest.fixture
@@ -135,6 +141,26 @@ def test_a_recording_behind_http_is_read_like_a_file(web, tmp_path):
     expected.open()
     assert [packet.data for packet in packets] == [packet.data for packet in expected.packets()]
     assert packets[12].due_s == pytest.approx(1)
+
+
+def test_a_recording_behind_http_whose_duration_is_unknown_is_one_too(web, tmp_path):
+    write_clip(tmp_path / "raw.h264", bframes=0)
+    source = open_source(f"{web}/raw.h264", timeout_s=5)
+    form = source.open()
+    packets = list(itertools.islice(source.packets(), 30))
+    source.close()
+    assert not source.live
+    assert form.capture_clock == media_pb2.CAPTURE_CLOCK_FILE
+    assert len(packets) == 24
+    assert all(packet.due_s is not None for packet in packets)
+
+
+def test_a_video_of_no_known_length_is_a_camera(web, tmp_path):
+    write_clip(tmp_path / "endless.h264", bframes=0)
+    source = open_source(f"{web}/endless.h264", timeout_s=5)
+    source.open()
+    source.close()
+    assert source.live
 
 
 def test_a_recording_behind_http_can_be_looped(web, tmp_path):

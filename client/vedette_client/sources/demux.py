@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # Containers whose header can say that the picture lies on its side; the others are not looked into.
 _TURNABLE = {"mov", "mp4", "matroska", "webm"}
 _PROBE_PACKETS = 64
+_ENDLESS = "mpjpeg"
 
 
 class Demuxer:
@@ -48,6 +49,7 @@ class Demuxer:
     Attributes:
         format: What its packets contain.
         duration_s: How long it is; None when unknown, as of a live stream.
+        ends: It has an end: its duration or its length in bytes is known.
 
     Raises:
         SourceError: It cannot be opened, or holds no video that the server takes.
@@ -76,6 +78,9 @@ class Demuxer:
             self.close()
             raise
         self.duration_s = None if self._container.duration is None else self._container.duration / 1_000_000
+        # Cameras that send JPEGs without an end may still name a length, of the first part or of nothing at all.
+        sized = self._container.size > 0 and self._container.format.name != _ENDLESS
+        self.ends = self.duration_s is not None or sized
 
     def packets(self) -> Iterator[SourcePacket]:
         """Walk once through the packets in decoding order.

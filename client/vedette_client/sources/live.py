@@ -146,7 +146,7 @@ class LiveSource:
 
 
 class HttpSource:
-    """A video behind an HTTP URL: a recording when it has an end, else a camera.
+    """A video behind an HTTP URL: a recording when its length in time or bytes is known, else a camera.
 
     Args:
         url: Its address.
@@ -176,7 +176,7 @@ class HttpSource:
             SourceError: No answer, or no video that the server takes.
         """
         opened = self._connect()
-        self.live = opened.duration_s is None
+        self.live = not opened.ends
         if self.live:
             self._inner = LiveSource(self._url, self._connect, opened=opened)
         else:
