@@ -97,6 +97,26 @@ def test_a_turned_photograph_says_so(tmp_path):
     assert open_source(str(tmp_path / "phone.jpg")).open().rotation_degrees == 90
 
 
+def test_a_jpeg_with_further_pictures_behind_it_is_a_jpeg(tmp_path):
+    pictures = [Image.new("RGB", (40, 30), (shade, 0, 0)) for shade in (0, 99)]
+    pictures[0].save(tmp_path / "two.jpg", "MPO", save_all=True, append_images=pictures[1:])
+    with Image.open(tmp_path / "two.jpg") as image:
+        assert image.format == "MPO"
+    source = open_source(str(tmp_path / "two.jpg"))
+    assert source.open().codec == media_pb2.CODEC_JPEG
+    assert len(list(source.packets())) == 1
+
+
+def test_stills_that_lie_differently_are_refused_by_name(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    still(tmp_path / "1.jpg")
+    (tmp_path / "2.jpg").write_bytes(b"\xff\xd8 broken, and of no turn")
+    still(tmp_path / "3.jpg", exif=turned)
+    with pytest.raises(SourceError, match=r"1\.jpg is to be turned by 0 degrees and 3\.jpg by 90"):
+        open_source(str(tmp_path)).open()
+
+
 def test_numbers_in_names_sort_by_value():
     assert sorted(["b2", "a10", "a9", "2", "10"], key=natural_key) == ["2", "10", "a9", "a10", "b2"]
 

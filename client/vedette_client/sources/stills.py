@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 _KINDS = {"JPEG": media_pb2.CODEC_JPEG, "PNG": media_pb2.CODEC_PNG, "WEBP": media_pb2.CODEC_WEBP}
+# A camera's JPEG that has further pictures behind it (CIPA DC-007), which decoders leave alone.
+_ALIASES = {"MPO": "JPEG"}
 # EXIF tag 0x0112 (Exif 3.0, 4.6.5.1.6): the turns without a mirror, as clockwise degrees.
 _ORIENTATION_TAG = 0x0112
 _TURNS = {3: 180, 6: 90, 8: 270}
@@ -51,7 +52,7 @@ class StillsSource:
         """List the stills and look at the first.
 
         Raises:
-            SourceError: There are none, they are of several kinds, or the first cannot be read.
+            SourceError: There are none, they are of several kinds or turns, or the first cannot be read.
         """
         self._files = _list_stills(self._path)
         kinds = {kind: file for file in reversed(self._files) if (kind := _kind_of(file)) is not None}
@@ -59,6 +60,7 @@ class StillsSource:
             examples = ", ".join(f"{file.name} is {kind}" for kind, file in sorted(kinds.items()))
             raise SourceError(f"{self._path}: stills of one stream must be of one kind, but {examples}")
         codec, width, height, rotation = _look_at(self._files[0])
+        self._check_turns(rotation)
         return SourceFormat(
             codec=codec,
             extradata=b"",
@@ -94,6 +96,19 @@ class StillsSource:
                 due_s=index / self._fps if self._pace else None,
             )
             index += 1
+
+    def _check_turns(self, rotation: int) -> None:
+        """Refuse stills that lie otherwise than the first: a stream has one turn; broken ones have none."""
+        for file in self._files[1:]:
+            try:
+                turn = _look_at(file)[3]
+            except SourceError:
+                continue
+            if turn != rotation:
+                raise SourceError(
+                    f"{self._path}: stills of one stream must lie the same way, but {self._files[0].name} is to be "
+                    f"turned by {rotation} degrees and {file.name} by {turn}; send them as two sources"
+                )
 
     def close(self) -> None:
         """End `packets`; may be called twice."""
@@ -132,11 +147,13 @@ def _kind_of(file: Path) -> str | None:
 def _look_at(file: Path) -> tuple[int, int, int, int]:
     """Return codec, width, height and the clockwise turn of a still, from its header alone."""
     try:
-        data = file.read_bytes()
-        with Image.open(io.BytesIO(data), formats=list(_KINDS)) as image:
+        with Image.open(file, formats=list(_KINDS)) as image:
             turn = _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1), 0)
-            return _KINDS[str(image.format)], image.width, image.height, turn
+            kind = _ALIASES.get(str(image.format), str(image.format))
+            if kind not in _KINDS:
+                raise SourceError(f"{file}: is {kind}; allowed are {', '.join(_KINDS)}")
+            return _KINDS[kind], image.width, image.height, turn
     except UnidentifiedImageError as error:
         raise SourceError(f"{file}: not a JPEG, PNG or WebP picture") from error
-    except (OSError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SourceError(f"{file}: cannot be read: {error}") from error
