@@ -41,6 +41,15 @@ def test_the_version_is_said(capsys) -> None:
     assert re.fullmatch(r"vedette \d+\.\d+\S*\n", capsys.readouterr().out)
 
 
+def test_a_clip_that_cannot_be_written_costs_no_earlier_verdicts(tmp_path, capsys) -> None:
+    kept = tmp_path / "old.jsonl"
+    kept.write_text("earlier\n")
+    args = ["stream", "synthetic:blobs", "--server", NOWHERE, "--jsonl", str(kept), "--annotate"]
+    assert run([*args, str(tmp_path / "out.avi")]) == 2
+    assert "a name that ends in .mp4 is wanted" in capsys.readouterr().err
+    assert kept.read_text() == "earlier\n"
+
+
 @pytest.mark.parametrize("command", ["stream", "watch", "loadtest", "demo", "serve"])
 def test_every_option_tells_its_default(command, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")

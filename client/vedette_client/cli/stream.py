@@ -48,7 +48,7 @@ Duration = Annotated[
         "--duration",
         metavar="S",
         min=0.0,
-        help="End after so many seconds. Default, and 0: at the sources' own end; cameras have none.",
+        help="End after so many seconds; 0: do not. Default: at the sources' own end, which cameras have not.",
     ),
 ]
 JsonlFile = Annotated[
@@ -116,12 +116,13 @@ def stream(
     )
     where = to.reach(server, tls, tls_ca, tls_cert, tls_key, token)
     wishes = shots(sources, channel or [], options, pace=pace, loop=loop, duration_s=duration or None)
+    files = clip_paths(annotate, [shot.channel for shot in wishes])  # before the other file is emptied
     with _opened(jsonl) as output:
-        code = asyncio.run(_stream(wishes, where, output, annotate))
+        code = asyncio.run(_stream(wishes, where, output, files))
     raise typer.Exit(code)
 
 
-async def _stream(wishes: Sequence[Shot], where: Reach, output: TextIO | None, annotate: Path | None) -> int:
+async def _stream(wishes: Sequence[Shot], where: Reach, output: TextIO | None, files: Sequence[Path | None]) -> int:
     from vedette_client.cli.board import Board, summary  # noqa: PLC0415
     from vedette_client.cli.camera import Camera  # noqa: PLC0415
     from vedette_client.cli.running import Interruption, run_cameras  # noqa: PLC0415
@@ -129,7 +130,6 @@ async def _stream(wishes: Sequence[Shot], where: Reach, output: TextIO | None, a
 
     console = build_console(stderr=output is sys.stdout)
     interruption = Interruption()
-    files = clip_paths(annotate, [shot.channel for shot in wishes])
     cameras = [
         Camera(shot, interruption.stop, _listeners(shot, output, path))
         for shot, path in zip(wishes, files, strict=True)
