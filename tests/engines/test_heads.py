@@ -220,6 +220,18 @@ def test_logits_are_told_from_probabilities_and_pixels_from_fractions_by_their_r
         assert (settled.activated, settled.normalised) == (activated, normalised)
 
 
+@pytest.mark.parametrize("classes", [1, 5])
+def test_a_classifier_with_a_sigmoid_for_each_class_is_not_guessed_at(classes: int) -> None:
+    shares = np.random.default_rng(9).uniform(0.2, 0.9, (3, classes)).astype(np.float32)
+    head, signature = ClassifierHead(), border(("scores", (1, classes)))
+    with pytest.raises(ImportInputError, match=r"within 0\.\.1, but sum to .*; say --activated .* or --logits"):
+        head.settle(HeadOptions(), [shares], signature)
+    for said in (True, False):
+        assert head.settle(HeadOptions(activated=said), [shares], signature).activated is said
+    with pytest.raises(ImportInputError, match="--activated was given"):
+        head.settle(HeadOptions(activated=True), [shares * 5], signature)
+
+
 def test_scores_outside_zero_to_one_cannot_be_called_activated() -> None:
     raw = raw_yolox(1, 2, logits=True)
     with pytest.raises(ImportInputError, match=r"--activated was given, but .* go from -"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vedette_engines.errors import ImportInputError
 from vedette_engines.graft.head import Fit, HeadContext, HeadOptions, Reading, Task
 from vedette_engines.graft.heads import steps
 from vedette_engines.graft.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -40,11 +41,21 @@ class ClassifierHead:
         raw: Sequence[NDArray[Any]],
         signature: Signature,  # noqa: ARG002 - the seam gives it
     ) -> HeadOptions:
-        """Take values in 0..1 that sum to 1 for probabilities, all others for logits."""
-        activated = options.activated
-        if activated is None:
-            sums = raw[0].astype(np.float32).reshape(len(raw[0]), -1).sum(axis=1)
-            activated = steps.are_probabilities(raw[0]) and bool(np.allclose(sums, 1, atol=1e-2))
+        """Take values in 0..1 that sum to 1 for probabilities, and values beyond 0..1 for logits.
+
+        Raises:
+            ImportInputError: They lie in 0..1 and sum to something else, as a sigmoid of each class does, and now and
+                then logits, too; or it was said that they are probabilities, but they leave 0..1.
+        """
+        if options.activated is not None:
+            return HeadOptions(activated=steps.settle_activated(options.activated, raw[0]))
+        sums = raw[0].astype(np.float32).reshape(len(raw[0]), -1).sum(axis=1)
+        activated = steps.are_probabilities(raw[0])
+        if activated and not np.allclose(sums, 1, atol=1e-2):
+            raise ImportInputError(
+                f"the scores lie within 0..1, but sum to {sums.min():.3g} to {sums.max():.3g}; say --activated for a "
+                "sigmoid of each class, or --logits for a softmax over them"
+            )
         return HeadOptions(activated=activated)
 
     def build(self, graph: GraphBuilder, outputs: Sequence[str], context: HeadContext) -> str:
