@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+START_WITHIN_S = 1.0
+
+
 @dataclass(slots=True)
 class Plan:
     """What the cameras do.
@@ -157,7 +160,8 @@ async def _camera(
 
 async def _paced(stream: Any, packets: list[Any], fmt: Any, plan: Plan, index: int, began: float, tally: Tally) -> None:
     assert plan.fps is not None
-    phase = index / plan.channels / plan.fps
+    # Cameras start when they like: their groups of pictures do not march in step.
+    phase = index / plan.channels * START_WITHIN_S
     step = Fraction(1) / Fraction(plan.fps) / fmt.time_base
     for number in range(int(plan.seconds * plan.fps)):
         at = began + phase + number / plan.fps

@@ -19,14 +19,17 @@ from bench.setting import keep
 WIDTH, HEIGHT = 160, 96
 # The last packet that each call's server has given credit for; the echo gives none and asks for none.
 ALLOWED: dict[Any, int] = {}
+# Verdicts of each call so far; so many packets more may be on their way.
+SEEN: dict[Any, int] = {}
+WINDOW = 16
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--channels", type=int, default=16)
-    parser.add_argument("--fps", type=float, default=30.0)
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of one round")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--channels", type=int, default=8)
+    parser.add_argument("--fps", type=float, default=0.0, help="of each channel; 0: as fast as the server takes them")
+    parser.add_argument("--packets", type=int, default=1000, help="packets of each channel in one round")
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with (
         Server("--engine", "blobs") as ours,
@@ -38,11 +41,11 @@ def main() -> None:
     mine = [cost for cost, _ in rounds]
     bare = [cost for _, cost in rounds]
     keep(
-        "edge",
+        "edge-paced" if options.fps else "edge-flood",
         {
             "payload, bytes": WIDTH * HEIGHT * 3,
             "channels": options.channels,
-            "messages per second": options.channels * options.fps,
+            "messages per second asked": options.channels * options.fps or f"all, {WINDOW} a channel on their way",
             "server, CPU us per message": statistics.median(mine) * 1e6,
             "bare echo, CPU us per message": statistics.median(bare) * 1e6,
             "ratio, median of rounds (goal <= 2)": statistics.median(a / b for a, b in rounds),
@@ -55,7 +58,7 @@ def _round(server: Server, options: argparse.Namespace, *, analysed: bool) -> fl
     """Return the server's CPU seconds per message over one round."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    arguments = (server.address, options.channels, options.fps, options.seconds, analysed, theirs)
+    arguments = (server.address, options.channels, options.fps, options.packets, analysed, theirs)
     process = context.Process(target=_drive, args=arguments)
     process.start()
     ours.recv()
@@ -68,11 +71,11 @@ def _round(server: Server, options: argparse.Namespace, *, analysed: bool) -> fl
     return spent / count
 
 
-def _drive(address: str, channels: int, fps: float, seconds: float, analysed: bool, pipe: Any) -> None:
-    asyncio.run(_cameras(address, channels, fps, seconds, analysed, pipe))
+def _drive(address: str, channels: int, fps: float, packets: int, analysed: bool, pipe: Any) -> None:
+    asyncio.run(_cameras(address, channels, fps, packets, analysed, pipe))
 
 
-async def _cameras(address: str, channels: int, fps: float, seconds: float, analysed: bool, pipe: Any) -> None:
+async def _cameras(address: str, channels: int, fps: float, packets: int, analysed: bool, pipe: Any) -> None:
     import grpc
 
     from vedette.v1 import stream_pb2_grpc
@@ -82,11 +85,11 @@ async def _cameras(address: str, channels: int, fps: float, seconds: float, anal
         calls = [await _open(stub, index, analysed) for index in range(channels)]
         pipe.send("ready")
         began = time.monotonic()
-        sent = int(seconds * fps)
+        step = 1.0 / fps if fps else 0.0
         await asyncio.gather(
-            *(_camera(call, index / channels / fps, fps, sent, began) for index, call in enumerate(calls))
+            *(_camera(call, index / channels * step, step, packets, began) for index, call in enumerate(calls))
         )
-        pipe.send(sent * channels)
+        pipe.send(packets * channels)
         pipe.recv()
         for call in calls:
             call.cancel()
@@ -114,36 +117,40 @@ async def _open(stub: Any, index: int, analysed: bool) -> Any:
     return call
 
 
-async def _camera(call: Any, phase: float, fps: float, count: int, began: float) -> None:
+async def _camera(call: Any, phase: float, step: float, count: int, began: float) -> None:
     """Send on schedule, one packet a message, and read one verdict for each."""
     credit = asyncio.Condition()
+    SEEN[call] = 0
     reader = asyncio.create_task(_read(call, count, credit))
     from vedette.v1 import stream_pb2
 
     data = _frame()
     for number in range(count):
-        delay = began + phase + number / fps - time.monotonic()
+        delay = began + phase + number * step - time.monotonic()
         if delay > 0:
             await asyncio.sleep(delay)
         async with credit:
-            await credit.wait_for(lambda: number <= ALLOWED.get(call, count))  # noqa: B023 - waited for here
-        packet = stream_pb2.Packet(sequence=number, pts=int(number * 90_000 / fps), keyframe=True, data=data)
+            await credit.wait_for(lambda: _may_send(call, number))  # noqa: B023 - waited for here
+        packet = stream_pb2.Packet(sequence=number, pts=number * 3000, keyframe=True, data=data)
         await call.write(stream_pb2.AnalyzeStreamRequest(packets=[packet]))
     await reader
 
 
 async def _read(call: Any, count: int, credit: asyncio.Condition) -> None:
-    seen = 0
-    while seen < count:
+    while SEEN[call] < count:
         response = await call.read()
         if response.HasField("flow"):
-            async with credit:
-                ALLOWED[call] = response.flow.send_through_sequence
-                credit.notify_all()
+            ALLOWED[call] = response.flow.send_through_sequence
         for verdict in response.verdicts:
             if verdict.WhichOneof("outcome") != "analysis":
                 raise SystemExit(f"a frame was not analysed: {verdict.skip}")
-            seen += 1
+        async with credit:
+            SEEN[call] += len(response.verdicts)
+            credit.notify_all()
+
+
+def _may_send(call: Any, number: int) -> bool:
+    return number < SEEN[call] + WINDOW and number <= ALLOWED.get(call, number)
 
 
 def _frame() -> bytes:

@@ -112,6 +112,8 @@ class App:
             self._server = server
             with self._listening_to_signals(loop):
                 await self._preload(engines)
+                if self._stop.is_set():
+                    return 0
                 _spare_the_collector()
                 await server.start()
                 await server.set_serving(serving=True)
@@ -128,6 +130,8 @@ class App:
 
     async def _preload(self, engines: Engines) -> None:
         for name in self._settings.engines.preload:
+            if self._stop.is_set():
+                return
             engine, _, wanted = name.partition("@")
             try:
                 await asyncio.to_thread(engines.get, EngineRef(engine, wanted))
@@ -136,10 +140,16 @@ class App:
 
     async def _tick(self, streams: StreamService, registry: Registry) -> None:
         interval = self._settings.server.heartbeat_interval_s / TICKS_PER_HEARTBEAT
+        told = True
         while True:
             await asyncio.sleep(min(interval, 1.0))
             streams.tick()
             registry.sweep()
+            # A run that hangs tells nobody: it has to be looked for.
+            healthy = self._engines is None or self._engines.healthy
+            if healthy != told and not self._stop.is_set():
+                await self._tell_health()
+            told = healthy
 
     async def _drain(self, server: Server, streams: StreamService, registry: Registry) -> None:
         """Finish what is held within the grace, then end the rest."""
@@ -147,27 +157,28 @@ class App:
         _log.info("draining: %d channels, grace %g s", len(registry.live), grace_s)
         await server.set_serving(serving=False)
         streams.drain(grace_s)
-        await self._wait_until_idle(registry, grace_s)
+        await self._wait_until_idle(streams, registry, grace_s)
         for session in registry.live:
             error = UnavailableError("DRAINING", "the server is shutting down")
             session.end("DRAINING", SkipReason.DRAINING, error)
-        await self._wait_until_idle(registry, LAST_WORDS_S)
+        await self._wait_until_idle(streams, registry, LAST_WORDS_S)
 
-    async def _wait_until_idle(self, registry: Registry, timeout_s: float) -> None:
+    async def _wait_until_idle(self, streams: StreamService, registry: Registry, timeout_s: float) -> None:
+        """Wait until nobody has anything to send or to hear: a session is over before its last verdict is sent."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while asyncio.get_running_loop().time() < deadline and not self._stop_now.is_set():
-            if not any(session.connected for session in registry.live):
+            if not streams.busy and not any(session.connected for session in registry.live):
                 return
             await asyncio.sleep(0.02)
 
     def _health_changed(self, loop: asyncio.AbstractEventLoop) -> None:
         """Tell the health that lanes see; called from a lane."""
 
-        async def tell() -> None:
-            if self._server is not None and self._engines is not None and not self._stop.is_set():
-                await self._server.set_serving(serving=self._engines.healthy)
+        asyncio.run_coroutine_threadsafe(self._tell_health(), loop)
 
-        asyncio.run_coroutine_threadsafe(tell(), loop)
+    async def _tell_health(self) -> None:
+        if self._server is not None and self._engines is not None and not self._stop.is_set():
+            await self._server.set_serving(serving=self._engines.healthy)
 
     @contextlib.contextmanager
     def _listening_to_signals(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:

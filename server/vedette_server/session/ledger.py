@@ -88,7 +88,10 @@ class VerdictLedger(Generic[T]):
             ValueError: The verdict was acknowledged before, or never numbered.
         """
         self._check(index)
-        return list(enumerate(islice(self._kept, index - self._first_kept, None), start=index))
+        # From the end: what is wanted is mostly the few newest of many.
+        kept = list(islice(reversed(self._kept), self.next_index - index))
+        kept.reverse()
+        return list(enumerate(kept, start=index))
 
     def rewind(self, index: int) -> None:
         """Send again from ``index`` on.
