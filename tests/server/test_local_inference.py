@@ -8,7 +8,7 @@ import pytest
 
 from support_bundles import toy_bundle
 from vedette_server.execute.client import Inference, Surface
-from vedette_server.execute.local import FAILURES_UNTIL_UNHEALTHY, LocalInference
+from vedette_server.execute.local import FAILURES_UNTIL_UNHEALTHY, LONGEST_RUN_S, LocalInference
 from vedette_server.metrics_figures import EngineMetrics
 
 if TYPE_CHECKING:
@@ -204,6 +204,19 @@ def test_a_lane_runs_one_batch_at_a_time(tmp_path: Path):
     assert jobs[0] is not None
     jobs[0]()
     assert bench.inference.take(bench.now) is not None
+
+
+def test_a_run_that_hangs_is_not_healthy_until_it_ends(bench: Bench):
+    bench.submit()
+    bench.submit()
+    job = bench.inference.take(bench.now)
+    assert job is not None
+    bench.now += LONGEST_RUN_S
+    assert bench.inference.healthy
+    bench.now += 1
+    assert not bench.inference.healthy
+    job()
+    assert bench.inference.healthy
 
 
 def test_lanes_run_side_by_side(tmp_path: Path):

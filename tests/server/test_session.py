@@ -330,6 +330,25 @@ def test_who_never_acknowledges_is_refused():
     assert caught.value.reason == "VERDICTS_NOT_ACKNOWLEDGED"
 
 
+def test_a_picture_that_its_engine_never_gives_back_does_not_hold_up_verdicts_without_end():
+    made = rig(policy=LIVE)
+    for kind in "KK":
+        made.send(kind)
+    while not made.scheduler.queue:
+        made.work()
+    hung = made.scheduler.queue.pop()
+    with pytest.raises(LimitError) as caught:
+        for _ in range(200):
+            made.send("K")
+            made.settle_all()
+            made.hear()
+    assert caught.value.reason == "VERDICTS_HELD_UP"
+    assert not made.told
+    made.session.skip(hung, SkipReason.ENGINE_ERROR)
+    made.hear()
+    assert len(made.told) > 64
+
+
 def test_an_acknowledgement_ahead_is_refused():
     made = rig()
     with pytest.raises(InvalidError):

@@ -83,7 +83,7 @@ class Engines:
 
     @property
     def healthy(self) -> bool:
-        """Whether no engine fails again and again."""
+        """Whether no engine fails again and again, or hangs."""
         return all(inference.healthy for inference in self.loaded)
 
     def get(self, ref: EngineRef) -> LocalInference:

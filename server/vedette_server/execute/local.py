@@ -4,7 +4,7 @@ Workers `acquire` slots and `submit` surfaces, and `take` a batch's run when it 
 a frame goes from its decoder through its engine to its verdict without changing threads when there is
 nothing to wait for. A batch that fails costs its own frames only: they are called back with the error,
 and the lane goes on. `healthy` turns false after several failures in a row, and true with the next
-success.
+success; it is false, too, while a run takes far too long, of which only who asks learns.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FAILURES_UNTIL_UNHEALTHY = 3
+# A run of a batch that takes longer hangs: its lane may never come back.
+LONGEST_RUN_S = 30.0
 
 
 class LocalInference:
@@ -43,7 +45,7 @@ class LocalInference:
         max_batch: Most surfaces in a batch.
         max_wait_s: Longest wait of a batch's oldest surface for others.
         on_slot_free: Called from a worker when slots became free.
-        on_health: Called from a worker when `healthy` changed.
+        on_health: Called from a worker when failures changed `healthy`.
         metrics: Takes batch sizes, busy time and failures.
         clock: Monotonic seconds.
     """
@@ -73,7 +75,6 @@ class LocalInference:
         self.fit = Letterbox(manifest.input.width, manifest.input.height, manifest.input.letterbox, manifest.input.pad)
         self.lanes = lanes
         self.max_batch = max_batch
-        self.healthy = True
         self._engine = engine
         self._slots = SlotPool((lanes + 1) * max_batch, self.fit.width, self.fit.height)
         self._lock = threading.Lock()
@@ -81,6 +82,8 @@ class LocalInference:
         self._lanes = [engine.open_lane() for _ in range(lanes)]
         self._free_lanes = list(self._lanes)
         self._failures = 0
+        # When the runs that are on began.
+        self._began_s: dict[Lane, float] = {}
         self._on_slot_free = on_slot_free
         self._on_health = on_health
         self._metrics = metrics
@@ -102,6 +105,14 @@ class LocalInference:
             ready=len(self._batcher), slots_in_use=self._slots.in_use, slots=self._slots.count, lanes=self.lanes
         )
 
+    @property
+    def healthy(self) -> bool:
+        """Whether it neither failed several times in a row nor hangs."""
+        with self._lock:
+            oldest_s = min(self._began_s.values(), default=None)
+            fails = self._failures >= FAILURES_UNTIL_UNHEALTHY
+        return not fails and (oldest_s is None or self._clock() - oldest_s <= LONGEST_RUN_S)
+
     def submit(self, surface: Surface) -> None:
         """Run the surface in one of the next batches. Never blocks."""
         with self._lock:
@@ -115,7 +126,9 @@ class LocalInference:
             batch = self._batcher.take(now)
             if not batch:
                 return None
-            return partial(self._run, self._free_lanes.pop(), batch)
+            lane = self._free_lanes.pop()
+            self._began_s[lane] = now
+            return partial(self._run, lane, batch)
 
     def due_at(self) -> float | None:
         """Tell when `take` will have something, monotonic seconds; None when that is not known."""
@@ -152,12 +165,12 @@ class LocalInference:
                 _log.exception("result could not be handed over")
         # The rows are the lane's until it runs again.
         with self._lock:
+            del self._began_s[lane]
             self._free_lanes.append(lane)
 
     def _judge_health(self, *, failed: bool) -> None:
         with self._lock:
-            self._failures = self._failures + 1 if failed else 0
-            before, self.healthy = self.healthy, self._failures < FAILURES_UNTIL_UNHEALTHY
-            changed = before != self.healthy
+            before, self._failures = self._failures, self._failures + 1 if failed else 0
+            changed = (before >= FAILURES_UNTIL_UNHEALTHY) != (self._failures >= FAILURES_UNTIL_UNHEALTHY)
         if changed:
             self._on_health()

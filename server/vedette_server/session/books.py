@@ -69,11 +69,17 @@ class Books:
             self.account.receive_decode_only(packet.sequence, size_bytes)
 
     def check_acknowledged(self) -> None:
-        """Make sure that the client takes note of its verdicts.
+        """Make sure that verdicts leave: that the client takes note of them, and none holds up too many.
 
         Raises:
-            LimitError: Too many wait for an acknowledgement.
+            LimitError: Too many wait for an acknowledgement, or for one that an engine does not give.
         """
+        if self._timeline.held >= self._max_unacknowledged:
+            raise LimitError(
+                "VERDICTS_HELD_UP",
+                f"{self._timeline.held} verdicts wait for one before them, whose engine does not answer; "
+                f"allowed: {self._max_unacknowledged}",
+            )
         if self.ledger.full:
             raise LimitError(
                 "VERDICTS_NOT_ACKNOWLEDGED",
