@@ -173,7 +173,6 @@ class App:
 
     def _health_changed(self, loop: asyncio.AbstractEventLoop) -> None:
         """Tell the health that lanes see; called from a lane."""
-
         asyncio.run_coroutine_threadsafe(self._tell_health(), loop)
 
     async def _tell_health(self) -> None:

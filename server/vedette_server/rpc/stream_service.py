@@ -102,6 +102,11 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         for call in self._calls:
             call.drain(grace_s)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call is on, be it only to tell its last verdicts."""
+        return bool(self._calls)
+
     def tick(self) -> None:
         """Look after heartbeats; called several times per heartbeat interval."""
         now = time.monotonic()
