@@ -105,6 +105,16 @@ REFUSALS: dict[str, tuple[Callable[[Wire], Awaitable[object]], grpc.StatusCode, 
     "packets before a config": (lambda wire: wire.say(packets=[ONE]), INVALID, "CONFIG_MISSING"),
     "a heartbeat before a config": (lambda w: w.say(heartbeat=stream_pb2.Heartbeat()), INVALID, "CONFIG_MISSING"),
     "nothing at all": (half_close, INVALID, "CONFIG_MISSING"),
+    "a first message over the limit": (
+        lambda wire: wire.say(config=grey_config("bad"), packets=[grey_packet(0, data=bytes(9 << 20))]),
+        TOO_MUCH,
+        "MESSAGE_TOO_LARGE",
+    ),
+    "a capture time beyond all years": (
+        after_config(grey_packet(0, capture_time={"seconds": 1 << 62})),
+        INVALID,
+        "INVALID_CAPTURE_TIME",
+    ),
     "packets beside the config": (
         lambda wire: wire.say(config=grey_config("bad"), packets=[ONE]),
         INVALID,
