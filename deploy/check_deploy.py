@@ -62,6 +62,7 @@ def faults(root: Path) -> list[str]:
     """List what is wrong below ``root``, the project's folder."""
     compose = _yaml(root / "deploy/compose.yaml")
     found = list(_compose_faults(compose, root))
+    found += _page_faults((root / "docs/operating.md").read_text(encoding="utf-8"), compose)
     found += _prometheus_faults(_yaml(root / "deploy/prometheus.yaml"), compose)
     found += _grafana_faults(root / "deploy/grafana", compose)
     dashboard = json.loads((root / "deploy/grafana/dashboards/vedette.json").read_text(encoding="utf-8"))
@@ -138,6 +139,14 @@ def _volume_faults(name: str, volume: str, compose: dict[str, Any], root: Path) 
             yield f"compose: {name}: {source} does not exist"
     elif source not in compose.get("volumes", {}):
         yield f"compose: {name}: volume {source} is not declared"
+
+
+def _page_faults(page: str, compose: dict[str, Any]) -> Iterator[str]:
+    """Look for volumes that the page fills beside the compose file's, which bear the project's name before theirs."""
+    known = {f"{compose.get('name')}_{volume}" for volume in compose.get("volumes", {})}
+    for volume in re.findall(r"--volume ([A-Za-z0-9_-]+):", page):
+        if volume not in known:
+            yield f"operating.md: volume {volume} is none of the compose file's: {', '.join(sorted(known))}"
 
 
 def _build_faults(name: str, build: dict[str, str], root: Path) -> Iterator[str]:

@@ -37,6 +37,8 @@ check_deploy = loaded()
 def copy(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     shutil.copy(ROOT / "Dockerfile", tmp_path)
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs/operating.md", tmp_path / "docs")
     return tmp_path
 
 
@@ -57,6 +59,12 @@ def test_the_files_have_no_fault() -> None:
         ("deploy/compose.yaml", "read_only:", "readonly:", "unknown key readonly"),
         ("deploy/prometheus.yaml", "server:9464", "server:9465", "metrics are on port 9464"),
         ("deploy/prometheus.yaml", "server:9464", "vedette:9464", "vedette is no service"),
+        (
+            "docs/operating.md",
+            "--volume vedette_engines:",
+            "--volume engines:",
+            "volume engines is none of the compose",
+        ),
         ("Dockerfile", "EXPOSE 50051 9464", "EXPOSE 50051", "port 9464 is not exposed"),
         ("Dockerfile", "COPY --from=wheel", "COPY --from=wheels", "copies from wheels"),
         ("deploy/grafana/provisioning/dashboards/vedette.yaml", "/var/lib/vedette", "/srv", "nothing is mounted"),
