@@ -5,7 +5,7 @@ VedetteError
 ├── RefusedError            ends one call: bad input or a limit; carries a reason
 │   ├── InvalidError        INVALID_ARGUMENT
 │   ├── NotFoundError       NOT_FOUND
-│   ├── ConflictError       FAILED_PRECONDITION / ALREADY_EXISTS: the channel is taken
+│   ├── ConflictError       ALREADY_EXISTS: the channel is taken
 │   ├── LimitError          RESOURCE_EXHAUSTED
 │   ├── UnauthenticatedError
 │   ├── ForbiddenError      PERMISSION_DENIED

@@ -151,10 +151,14 @@ class EngineSettings:
 class DecodeSettings:
     """The decoder pool."""
 
-    workers: int | Auto = option("auto", "Channels that are decoded at once.", low=1, high=1024, flag="--workers")
+    workers: int | Auto = option(
+        "auto", "Threads that decode and convert; each lane brings one more.", low=1, high=1024, flag="--workers"
+    )
     max_width: int = option(8192, "Widest picture.", unit="px", low=16, high=65_535)
     max_height: int = option(8192, "Highest picture.", unit="px", low=16, high=65_535)
-    inbox_packets: int = option(64, "Packets of one channel that wait for a decoder.", low=1, high=65_536)
+    inbox_packets: int = option(
+        64, "Packets of one channel that wait for a decoder; at least the window.", low=1, high=65_536
+    )
     inbox_bytes: int = option(16 * MIB, "Bytes of one channel that wait for a decoder.", unit="bytes", low=1024)
     pending_pictures: int = option(
         4, "Decoded pictures of one EVERY_FRAME channel that wait for an engine.", low=1, high=256

@@ -36,7 +36,7 @@ class _DeliveryPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Delive
     DELIVERY_POLICY_LIVE: _DeliveryPolicy.ValueType  # 1
     """The newest picture wins; older ones are skipped, never queued."""
     DELIVERY_POLICY_EVERY_FRAME: _DeliveryPolicy.ValueType  # 2
-    """Nothing is skipped; the sender is slowed by credits."""
+    """Nothing is skipped because the server is busy; the sender is slowed by credits."""
 
 class DeliveryPolicy(_DeliveryPolicy, metaclass=_DeliveryPolicyEnumTypeWrapper):
     """What happens to a frame that finds the server busy."""
@@ -46,7 +46,7 @@ DELIVERY_POLICY_UNSPECIFIED: DeliveryPolicy.ValueType  # 0
 DELIVERY_POLICY_LIVE: DeliveryPolicy.ValueType  # 1
 """The newest picture wins; older ones are skipped, never queued."""
 DELIVERY_POLICY_EVERY_FRAME: DeliveryPolicy.ValueType  # 2
-"""Nothing is skipped; the sender is slowed by credits."""
+"""Nothing is skipped because the server is busy; the sender is slowed by credits."""
 Global___DeliveryPolicy: _TypeAlias = DeliveryPolicy  # noqa: Y015
 
 @_typing.final
@@ -212,7 +212,9 @@ class StreamConfig(_message.Message):
     omit_skips: _builtins.bool
     """Skipped packets get no FrameVerdict of their own; they are counted in the account."""
     takeover: _builtins.bool
-    """Ends a stream that holds the channel now. Not needed together with a valid token."""
+    """Ends a stream that holds the channel now; who may publish to the channel may do so. Not needed together with a
+    valid token.
+    """
     max_detections: _builtins.int
     """At most so many detections per engine and frame, 1..1000; absent: 300."""
     @_builtins.property
@@ -225,7 +227,7 @@ class StreamConfig(_message.Message):
 
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """A live frame older than this is skipped as STALE; absent: the server's default."""
+        """A live frame older than this is skipped as STALE; above 0, at most a day; absent: the server's default."""
 
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -321,7 +323,7 @@ class RegionOfInterest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERTICES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name for people; may be empty."""
+    """Name for people, at most 256 characters; may be empty. The server does not keep it."""
     @_builtins.property
     def vertices(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.Point]:
         """Corners in order, 3..64, the last one joined to the first."""
@@ -612,7 +614,10 @@ class Accepted(_message.Message):
     """Version of the server."""
     @_builtins.property
     def config(self) -> Global___StreamConfig:
-        """The configuration in effect, defaults filled in, without `resume`."""
+        """The configuration in effect, the server's defaults filled in, without `resume`, `takeover` and names of regions.
+        `max_fps`, `min_score` and `iou` stay absent where they were: there is no limit, and each engine has defaults of
+        its own.
+        """
 
     @_builtins.property
     def limits(self) -> Global___Limits:
@@ -658,7 +663,7 @@ Global___Accepted: _TypeAlias = Accepted  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
-    """What a server bears. Beyond it the call ends with RESOURCE_EXHAUSTED."""
+    """What a server bears. Beyond it the call ends with RESOURCE_EXHAUSTED, unless a field says otherwise."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -677,7 +682,9 @@ class Limits(_message.Message):
     max_height: _builtins.int
     """Height of a picture in pixels."""
     max_packets_in_flight: _builtins.int
-    """Packets that wait for a decoder."""
+    """Packets that wait for a decoder. A live channel with more does not end, but skips some as OVERLOAD; EVERY_FRAME
+    is kept below by its credits.
+    """
     max_unacknowledged_verdicts: _builtins.int
     """Verdicts that wait for an acknowledgement."""
     def __init__(
@@ -707,10 +714,10 @@ class ConfigUpdated(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     FROM_SEQUENCE_FIELD_NUMBER: _builtins.int
     from_sequence: _builtins.int
-    """The first packet that it holds for."""
+    """The first packet that it certainly holds for: earlier ones without a verdict yet may be judged by it, too."""
     @_builtins.property
     def config(self) -> Global___StreamConfig:
-        """The whole configuration now in effect."""
+        """The whole configuration now in effect, as in Accepted."""
 
     def __init__(
         self,
@@ -748,7 +755,9 @@ class FlowControl(_message.Message):
     keyframe_request: _builtins.bool
     """Please send a keyframe soon."""
     settled_through_sequence: _builtins.int
-    """Every packet up to and including this sequence has its verdict; absent: none has."""
+    """With `omit_skips`, once all numbered verdicts were sent: every packet up to and including this sequence has its
+    verdict. Absent: not said this time.
+    """
     def __init__(
         self,
         *,
