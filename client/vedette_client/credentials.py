@@ -33,6 +33,8 @@ def checked_token(token: str | None) -> str | None:
         OptionsError: It holds what no header may hold; the message does not tell it.
     """
     token = (token or "").strip()
-    if not all("!" <= letter <= "~" for letter in token):
-        raise OptionsError("the token holds a blank, a line break or a letter beyond ASCII; none of them can be sent")
+    if not all(" " <= letter <= "~" for letter in token):
+        raise OptionsError(
+            "the token holds a control character or one beyond ASCII, such as a line break; neither can be sent"
+        )
     return token or None

@@ -123,7 +123,7 @@ def test_a_resource_name_names_the_channel_and_its_clip(tmp_path) -> None:
 
 
 def test_a_token_is_stripped_and_one_that_no_header_takes_is_refused_untold() -> None:
-    assert reach("h:1", False, None, None, None, "open-sesame\n").token == "open-sesame"
+    assert reach("h:1", False, None, None, None, "open sesame\n").token == "open sesame"
     assert reach("h:1", False, None, None, None, " ").token is None
     for token in ("open\nsesame", "sésame"):
         with pytest.raises(OptionsError, match="the token holds") as caught:
