@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from support_load import load_plan
 from vedette_client import AnalyzeOptions, Client, OptionsError, SessionInfo, SessionState, SkipReason
 from vedette_client.account import Account
+from vedette_client.cli import board
+from vedette_client.cli.camera import Camera, State
 from vedette_client.cli.jsonl import JsonLines
 from vedette_client.cli.reach import reach
 from vedette_client.cli.shots import name_of, shots, unique_names
@@ -193,6 +196,20 @@ def test_a_source_whose_camera_is_away_ends_in_time_too(by) -> None:
     if by == "stop":
         stop.set()
     assert list(packets) == []
+
+
+def test_a_plain_output_tells_how_far_a_recording_is(monkeypatch) -> None:
+    monkeypatch.setattr(board, "_PLAIN_EVERY_S", 0.0)
+    out = io.StringIO()
+    cameras = [
+        Camera(shot, threading.Event())
+        for shot in shots(["synthetic:blobs?seconds=8"] * 2, ["a", "b"], AnalyzeOptions())
+    ]
+    cameras[0].tally.position_s = 2.0
+    cameras[1].state = State.FINISHED
+    board.Board(cameras, Console(file=out), "t").refresh()
+    assert "a: opening, at 2.0 of 8.0 s, " in out.getvalue()
+    assert "b: finished, at 8.0 of 8.0 s, " in out.getvalue()
 
 
 def test_looking_twice_at_a_session_gives_its_rate() -> None:

@@ -140,17 +140,24 @@ class Board:
         ages = tally.recent_ages(now_s)
         age = f"age p50 {ages[0] * 1000:.0f} p95 {ages[1] * 1000:.0f} ms, " if ages else ""
         return (
-            f"{now_s - self._began_s:7.1f} s  {camera.shot.channel}: {camera.state.value}, "
+            f"{now_s - self._began_s:7.1f} s  {camera.shot.channel}: {camera.state.value}, {_place(camera)}"
             f"{tally.sent_fps(now_s):.1f}/s sent, {tally.analysed_fps(now_s):.1f}/s analysed, {age}"
             f"skipped {told(tally.skipped)}, last seen {told(tally.objects)}"
         )
 
 
+def _done_s(camera: Camera, length_s: float) -> float:
+    return length_s if camera.state is State.FINISHED else min(camera.tally.position_s, length_s)
+
+
+def _place(camera: Camera) -> str:
+    length_s = camera.shot.length_s
+    return f"at {_done_s(camera, length_s):.1f} of {length_s:.1f} s, " if length_s else ""
+
+
 def _progress(camera: Camera) -> RenderableType:
-    if not camera.shot.length_s:
-        return Text("-")
-    done = camera.shot.length_s if camera.state is State.FINISHED else camera.tally.position_s
-    return ProgressBar(total=camera.shot.length_s, completed=min(done, camera.shot.length_s), width=12)
+    length_s = camera.shot.length_s
+    return ProgressBar(total=length_s, completed=_done_s(camera, length_s), width=12) if length_s else Text("-")
 
 
 def summary(cameras: Sequence[Camera]) -> Table:
