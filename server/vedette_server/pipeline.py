@@ -192,8 +192,7 @@ class Pipeline:
         """Say that an engine has free slots."""
         with self._lock:
             self._blocked = False
-            # Called at the end of a run; whoever ran it looks for work next.
-            if self._pending and self._job_s >= SHORT_JOB_S:
+            if self._pending and self._worth_waking():
                 self._parking.wake_one()
 
     def offer(self, frame: Frame) -> Frame | None:
