@@ -265,7 +265,7 @@ def _check_range(
     too_low = value <= above if above is not None else least is not None and value < least
     if too_low or (most is not None and value > most) or not math.isfinite(value):
         low = f"above {above:g}" if above is not None else f"at least {least:g}"
-        high = "" if most is None else f" and at most {most:g}"
+        high = f" and at most {most:g}" if most is not None else "" if math.isfinite(value) else " and finite"
         raise OptionsError(f"{name} is {value:g}; {low}{high} is wanted")
 
 

@@ -36,7 +36,7 @@ def test_an_unknown_reason_equals_itself_and_is_not_remembered() -> None:
     [
         ("max_fps", 0.0, "max_fps is 0; above 0 is wanted"),
         ("max_age_s", -1.0, "max_age_s is -1; above 0"),
-        ("max_age_s", float("inf"), "max_age_s is inf; above 0"),
+        ("max_age_s", float("inf"), "max_age_s is inf; above 0 and finite"),
         ("min_score", 1.1, "min_score is 1.1; at least 0 and at most 1"),
         ("iou", float("nan"), "iou is nan"),
         ("priority", 0, "priority is 0; at least 1 and at most 100"),
