@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support_session import LIVE, reasons, rig, stream
+from support_session import LIVE, ToyListener, reasons, rig, stream
 from vedette_server.data.outcome import SkipReason
 from vedette_server.data.packet import Packet
 
@@ -83,3 +83,20 @@ def test_a_client_that_comes_back_hears_the_rate_that_is_still_advised():
     flow = made.connect().flow
     assert flow is not None
     assert flow.rate_hint_fps == 2.5
+
+
+def test_the_end_is_told_only_when_who_asks_finds_it_noted():
+    made = rig()
+    stream(made, "KP")
+
+    class EagerListener(ToyListener):
+        """Looks for news at once, as the event loop may."""
+
+        def news(self) -> None:
+            if made.hear().closing is not None:
+                assert made.session.ended_wall_s is not None
+
+    made.session._listener = EagerListener()
+    made.session.finish()
+    made.settle_all()
+    assert made.closing is not None

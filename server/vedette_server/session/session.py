@@ -228,7 +228,8 @@ class Session:
             )
             # A client that came back may have more to send than the session thought: it says when it has not.
             told_all = self._books.all_sent and (self._half_closed or self._ending is not None)
-            if self.over and told_all and not self._told_over:
+            # Not before the end was noted: who was told must find it so when it asks.
+            if self.ended_s is not None and told_all and not self._told_over:
                 self._told_over = True
                 news.closing = self._books.account.snapshot()
                 news.error = self._error
