@@ -59,6 +59,10 @@ def test_fairness_is_one_exactly_when_all_are_served_alike(shares) -> None:
     assert fairness([0.5] * len(shares)).jain == pytest.approx(1)
 
 
+def test_a_test_that_outlasts_its_schedule_is_no_faster_for_it() -> None:
+    assert summary([[18_100.0] * 20]).counts.analysed_fps == pytest.approx(1, rel=0.01)
+
+
 def test_nothing_has_no_spread() -> None:
     assert spread(np.array([])) is None
     assert cdf(np.array([])) == []

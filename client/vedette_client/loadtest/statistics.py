@@ -57,7 +57,7 @@ class Counts:
         unsent: Frames dropped by the client because the connection was too slow, or held back to the end by credits.
         analysed: Verdicts with an analysis.
         skipped: Other verdicts by reason.
-        analysed_fps: Analysed frames per second of the schedule.
+        analysed_fps: Analysed frames per second, to the schedule's end or the last verdict, whichever is later.
         skip_percent: Share of the scheduled frames that were not analysed although they could have been.
     """
 
@@ -213,7 +213,7 @@ def summarise(plan: LoadPlan, records: Records) -> Summary:
     frames = records.frames
     analysed = frames.reason == ANALYSED
     latency_ms = (frames.done_s - frames.due_s)[analysed] * 1000
-    counts = _counts(plan, records.cameras)
+    counts = _counts(plan, records.cameras, frames)
     used = server_use(records.samples, counts.analysed)
     truth = TruthCount()
     for camera in records.cameras:
@@ -299,7 +299,7 @@ def server_use(samples: Sequence[Sample], analysed: int) -> ServerUse | None:
     )
 
 
-def _counts(plan: LoadPlan, cameras: Sequence[CameraRecord]) -> Counts:
+def _counts(plan: LoadPlan, cameras: Sequence[CameraRecord], frames: Frames) -> Counts:
     skipped = sum((one.skipped for one in cameras), Counter[str]())
     # A camera that was refused was due to send, too.
     scheduled = plan.frames * plan.channels
@@ -311,7 +311,7 @@ def _counts(plan: LoadPlan, cameras: Sequence[CameraRecord]) -> Counts:
         unsent=sum(one.dropped + one.unsent for one in cameras),
         analysed=analysed,
         skipped=dict(skipped.most_common()),
-        analysed_fps=analysed / plan.duration_s,
+        analysed_fps=analysed / max(plan.duration_s, float(frames.done_s.max(initial=0.0))),
         skip_percent=100 * (1 - analysed / fair) if fair > 0 else 0.0,
     )
 
