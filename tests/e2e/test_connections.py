@@ -142,7 +142,7 @@ async def test_an_old_connection_is_told_that_a_new_one_took_over(quick_server: 
     async with Wire(quick_server.address, "moved") as old, Wire(quick_server.address, "moved") as new:
         token = (await old.open(grey_config("moved"))).session_token
         await new.open(grey_config("moved", resume=stream_pb2.Resume(session_token=token)))
-        # It writes nothing meanwhile: grpc.aio's client hides a call's status behind INTERNAL when a write meets its end.
+        # It writes nothing meanwhile: grpc.aio's client hides the status behind INTERNAL when a write meets the end.
         with pytest.raises(Refused) as caught:
             await old.hear_all()
         assert (caught.value.code, caught.value.reasons) == (grpc.StatusCode.ABORTED, ["TAKEN_OVER"])
