@@ -45,11 +45,6 @@ _log = logging.getLogger(__name__)
 # A decoder may give several pictures for one packet (at a flush all that it held), so that a queue
 # must take a few more than the limit at which decoding pauses. H.264 and HEVC hold at most 16.
 FLUSH_MARGIN = 32
-# Waking a thread and handing it the interpreter costs tens of microseconds, more than a small raw picture.
-SHORT_JOB_S = 0.0004
-PATIENCE = 3
-# Weight of the newest job in their average.
-_SMOOTHING = 1 / 16
 
 
 @dataclass(slots=True, eq=False)
@@ -109,8 +104,6 @@ class Pipeline:
         self._blocked = False
         # Workers that run a batch now, and are away for long.
         self._runs = 0
-        # How long jobs take, averaged over the last few.
-        self._job_s = 0.0
         self._claims = Claims()
         self._sources: list[JobSource] = []
         self._stopping = False
@@ -250,10 +243,8 @@ class Pipeline:
         return entry.group.queue.pending(entry.channel) < self._pending_pictures
 
     def _run(self) -> None:
-        took_s = 0.0
         while True:
             with self._lock:
-                self._job_s += (took_s - self._job_s) * _SMOOTHING
                 while (job := self._next()) is None:
                     if self._stopping:
                         return
@@ -261,12 +252,10 @@ class Pipeline:
                 if self._parking.idle and self._worth_waking():
                     # Whoever takes a job wakes one more for the next: callers need not.
                     self._parking.wake_one()
-            started = self._clock()
             try:
                 job()
             except Exception:  # noqa: BLE001 - a worker outlives whatever one channel does to it
                 _log.exception("worker failed on a job")
-            took_s = self._clock() - started
 
     def _wait(self) -> None:
         """Wait for work; one of the workers that wait watches the clock for batches that become due."""
@@ -279,15 +268,10 @@ class Pipeline:
         return min(times, default=math.inf)
 
     def _worth_waking(self) -> bool:
-        """Tell whether there is work for one more worker, if only to watch the clock while others run batches.
-
-        Where a job is shorter than a thread takes to wake, those that are awake may have a few before them.
-        """
-        backlog = len(self._ready) + (0 if self._blocked else self._pending)
-        at_hand = len(self._threads) - self._parking.idle - self._runs
-        if at_hand > 0:
-            return backlog > (at_hand * PATIENCE if self._job_s < SHORT_JOB_S else 0)
-        return backlog > 0 or (self._runs > 0 and self._due_at() < self._parking.watched_until)
+        """Tell whether there is work for one more worker, if only to watch the clock while others run batches."""
+        if self._ready or (self._pending and not self._blocked):
+            return True
+        return self._runs > 0 and self._due_at() < self._parking.watched_until
 
     def _next(self) -> Callable[[], None] | None:
         """Return the next job; the lock is held."""
