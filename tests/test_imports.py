@@ -28,7 +28,10 @@ MAY_IMPORT = {
     "vedette_client": {"vedette"},
 }
 # What comes with an extra only: a client's install has none of it.
-EXTRAS_ONLY = ("cv2", "onnx", "onnxruntime", "onnxslim", "simplejpeg", "structlog", "psutil", "prometheus_client")
+EXTRAS_ONLY = (
+    *("cv2", "onnx", "onnxconverter_common", "onnxruntime", "onnxscript", "onnxslim", "openvino", "netron"),
+    *("pycocotools", "simplejpeg", "structlog", "psutil", "prometheus_client", "torch", "tensorrt", "tensorrt_rtx"),
+)
 MOST_LINES = 400
 MOST_FUNCTION_LINES = 60
 

@@ -12,11 +12,11 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vedette_engines.contract import check_onnx
 from vedette_engines.errors import BundleError
-from vedette_engines.manifest import MANIFEST_NAME, Backend, EngineFile, Manifest, Precision
+from vedette_engines.manifest import MANIFEST_NAME, Attachment, Backend, EngineFile, Manifest, Precision
 from vedette_engines.manifest_file import read_manifest, write_manifest
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def load_bundle(path: Path) -> Bundle:
             _check_file(path / file.path, file)
             if file.path.endswith(".onnx"):
                 check_onnx(path / file.path, file, manifest)
+        for attachment in manifest.attachments:
+            _check_file(path / attachment.path, attachment)
     except BundleError as error:
         raise type(error)(f"{path}: {error}") from error
     except OSError as error:
@@ -108,7 +110,7 @@ def _check_folder(path: Path, manifest: Manifest) -> None:
         )
 
 
-def _check_file(path: Path, file: EngineFile) -> None:
+def _check_file(path: Path, file: EngineFile | Attachment) -> None:
     if not path.is_file():
         raise BundleError(f"{file.path} is missing")
     size = path.stat().st_size
@@ -137,13 +139,14 @@ def write_bundle(root: Path, manifest: Manifest, contents: Mapping[str, Path | b
     Args:
         root: The engines' root; made when it is missing.
         manifest: What to publish.
-        contents: The bytes of every file of the manifest, or where to copy them from, by the file's path.
+        contents: The bytes of every file and attachment of the manifest, or where to copy them from, by path.
 
     Raises:
         BundleError: The version exists, contents and manifest differ, or the files do not obey the contract.
     """
-    if sorted(contents) != sorted({file.path for file in manifest.files}):
-        raise BundleError(f"files are {sorted(contents)}, but the manifest has {[f.path for f in manifest.files]}")
+    named = {file.path for file in manifest.files} | {attachment.path for attachment in manifest.attachments}
+    if sorted(contents) != sorted(named):
+        raise BundleError(f"files are {sorted(contents)}, but the manifest has {sorted(named)}")
     target = root.absolute() / manifest.name / manifest.version
     try:
         _refuse_existing(target, manifest)
@@ -170,15 +173,17 @@ def _refuse_existing(target: Path, manifest: Manifest) -> None:
 
 def _write_draft(draft: Path, manifest: Manifest, contents: Mapping[str, Path | bytes]) -> None:
     draft.mkdir(parents=True)
-    filled = []
-    for file in manifest.files:
-        place = draft / file.path
-        if not place.exists():
-            _write_file(place, contents[file.path])
-        filled.append(replace(file, sha256=sha256_of(place), size_bytes=place.stat().st_size))
-    text = write_manifest(replace(manifest, files=tuple(filled)))
+    for name, content in contents.items():
+        _write_file(draft / name, content)
+    files = tuple(replace(file, **_measured(draft / file.path)) for file in manifest.files)
+    attachments = tuple(replace(entry, **_measured(draft / entry.path)) for entry in manifest.attachments)
+    text = write_manifest(replace(manifest, files=files, attachments=attachments))
     _write_file(draft / MANIFEST_NAME, text.encode())
     _sync_folder(draft)
+
+
+def _measured(place: Path) -> dict[str, Any]:
+    return {"sha256": sha256_of(place), "size_bytes": place.stat().st_size}
 
 
 def _write_file(place: Path, content: Path | bytes) -> None:

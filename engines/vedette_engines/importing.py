@@ -102,6 +102,24 @@ class ImportRequest:
     defaults: Defaults = field(default_factory=Defaults)
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An engine that agrees with the model it was made of, not yet published.
+
+    Attributes:
+        manifest: Its description, with one file, `MODEL_FILE`.
+        content: That file's bytes, an ONNX model that keeps the engine contract; the grafted nodes' names begin
+            with `vedette/`.
+        original: The model as it came, with its plain reading.
+        report: How far apart the two were.
+    """
+
+    manifest: Manifest
+    content: bytes
+    original: parity.Original
+    report: parity.ParityReport
+
+
 def import_model(request: ImportRequest, say: Callable[[str], None], heads: Mapping[str, Head] | None = None) -> Bundle:
     """Import one model.
 
@@ -116,6 +134,22 @@ def import_model(request: ImportRequest, say: Callable[[str], None], heads: Mapp
         BundleError: The bundle cannot be published.
     """
     _check_place(request)
+    made = make_engine(request, say, heads)
+    return write_bundle(request.root, made.manifest, {MODEL_FILE: made.content})
+
+
+def make_engine(request: ImportRequest, say: Callable[[str], None], heads: Mapping[str, Head] | None = None) -> Made:
+    """Make an engine of one model and compare it with the model; nothing is published.
+
+    Args:
+        request: What to import; its `root` does not matter.
+        say: Takes one line for each thing that was assumed or found.
+        heads: The heads to choose from; None: all that are installed.
+
+    Raises:
+        ImportInputError: It cannot be done as it was asked for.
+        ImportRefusedError: The engine disagrees with the original.
+    """
     _check_numbers(request)
     model = source.read_model(request.model)
     session = Session(request.model, request.model.name)
@@ -148,7 +182,7 @@ def import_model(request: ImportRequest, say: Callable[[str], None], heads: Mapp
         defaults=request.defaults,
         provenance=_provenance(request, original, report, tolerance, source.opset_of(model)),
     )
-    return write_bundle(request.root, manifest, {MODEL_FILE: content})
+    return Made(manifest, content, original, report)
 
 
 def _check_place(request: ImportRequest) -> None:

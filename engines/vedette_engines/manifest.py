@@ -129,6 +129,49 @@ class Defaults:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanInfo:
+    """What a TensorRT plan was built with: it runs with this and nothing else.
+
+    Attributes:
+        module: `tensorrt` or `tensorrt_rtx`.
+        version: The module's version.
+        targets: Compute capabilities it was built for, like `sm_90`; with hardware compatibility what that allows,
+            like `ampere+`.
+        platform: Operating system and architecture, like `linux-x86_64`.
+        gpu: Name of the GPU it was built on; empty when there was none.
+        driver: Version of the driver there; empty when there was none.
+        profiles: Smallest, best and largest batch of each optimisation profile.
+        version_compatible: It runs with later versions of the same major version, too.
+        key: Hash of all that decides its bytes; equal keys need no second build.
+    """
+
+    module: str
+    version: str
+    targets: tuple[str, ...]
+    platform: str
+    profiles: tuple[tuple[int, int, int], ...]
+    gpu: str = ""
+    driver: str = ""
+    version_compatible: bool = False
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file of the bundle that no runtime loads: a report.
+
+    Attributes:
+        path: Name within the bundle's folder.
+        sha256: Of its bytes; empty before it is published.
+        size_bytes: Its length.
+    """
+
+    path: str
+    sha256: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EngineFile:
     """One file of the bundle.
 
@@ -140,6 +183,7 @@ class EngineFile:
         size_bytes: Its length.
         batch: Every run takes exactly so many frames; None: any number.
         max_batch: Largest batch it was built for, where the batch is dynamic; None: no limit of its own.
+        plan: What a TensorRT plan was built with; None for an ONNX file.
     """
 
     path: str
@@ -149,6 +193,7 @@ class EngineFile:
     size_bytes: int = 0
     batch: int | None = None
     max_batch: int | None = None
+    plan: PlanInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +224,11 @@ class Manifest:
         input: The tensor `frames`.
         output: The tensor that comes out; its kind goes with the task.
         labels: Class names by class id; empty for an embedder.
-        files: At least one, each pair of backend and precision once.
+        files: At least one; of ONNX files each pair of backend and precision once, of plans each with its targets.
         defaults: What holds for a channel that says nothing.
         provenance: Where it comes from and what was checked.
         bench: What was measured to be best.
+        attachments: Files beside the engine's: reports.
         contract_version: Version of the engine contract.
     """
 
@@ -196,6 +242,7 @@ class Manifest:
     defaults: Defaults = Defaults()
     provenance: Mapping[str, str] = field(default_factory=dict)
     bench: Bench | None = None
+    attachments: tuple[Attachment, ...] = ()
     contract_version: int = CONTRACT_VERSION
 
     @property
@@ -236,6 +283,7 @@ def check_manifest(manifest: Manifest) -> None:
             raise ManifestError(f"{key} is {value!r}; allowed is {pattern.pattern}")
     _check_output(manifest)
     _check_files(manifest.files)
+    _check_paths(manifest)
     if manifest.bench is not None:
         _check_bench(manifest.bench, manifest.files)
 
@@ -284,17 +332,37 @@ def _check_extras(extras: tuple[str, ...]) -> None:
 def _check_files(files: tuple[EngineFile, ...]) -> None:
     if not files:
         raise ManifestError("files: an engine has at least one")
-    pairs = [(file.backend, file.precision) for file in files]
-    for pair in pairs:
-        if pairs.count(pair) > 1:
-            raise ManifestError(f"files: {pair[0]} with {pair[1]} stands more than once")
+    kinds = [_kind(file) for file in files]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise ManifestError(f"files: {kind} stands more than once")
     for file in files:
-        if not FILE_PATTERN.fullmatch(file.path) or file.path == MANIFEST_NAME:
-            raise ManifestError(
-                f"files: path is {file.path!r}; allowed is a plain file name other than {MANIFEST_NAME}"
-            )
+        if file.plan is not None and file.backend is not Backend.TENSORRT:
+            raise ManifestError(f"files: {file.path} is a plan for {file.backend}; allowed is {Backend.TENSORRT}")
         if file.batch is not None and file.max_batch is not None:
             raise ManifestError(f"files: {file.path}: max_batch goes with a dynamic batch only")
+
+
+def _kind(file: EngineFile) -> str:
+    """Name what may stand once: backend and precision, of a plan with its runtime and targets."""
+    if file.plan is None:
+        return f"{file.backend} with {file.precision}"
+    plan = file.plan
+    return (
+        f"{file.backend} with {file.precision} as a plan of {plan.module} {plan.version} for {'+'.join(plan.targets)}"
+    )
+
+
+def _check_paths(manifest: Manifest) -> None:
+    attached = [attachment.path for attachment in manifest.attachments]
+    for path in [*(file.path for file in manifest.files), *attached]:
+        if not FILE_PATTERN.fullmatch(path) or path == MANIFEST_NAME:
+            raise ManifestError(f"files: path is {path!r}; allowed is a plain file name other than {MANIFEST_NAME}")
+    taken = {file.path for file in manifest.files}
+    for path in attached:
+        if path in taken:
+            raise ManifestError(f"attachments: path {path!r} stands more than once")
+        taken.add(path)
 
 
 def _check_bench(bench: Bench, files: tuple[EngineFile, ...]) -> None:

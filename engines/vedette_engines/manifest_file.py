@@ -30,6 +30,11 @@ sha256 = "..."
 bytes = 67000
 batch = "dynamic"                # or a number: every run takes exactly so many
 max_batch = 64                   # optional, only where the batch is dynamic
+# and of a TensorRT plan what it was built with:
+# plan = { module = "tensorrt", version = "10.13.2", targets = ["sm_90"], platform = "linux-x86_64",
+#          profiles = ["1:8:32"], version_compatible = false, gpu = "...", driver = "...", key = "..." }
+
+[[attachments]]                  # optional: files that no runtime loads, with path, sha256 and bytes
 
 [bench]                          # optional: what was measured to be best, on which backend
 backend = "onnxruntime:CUDAExecutionProvider"
@@ -55,6 +60,7 @@ from vedette_engines.manifest import (
     MAX_SIDE_PX,
     NAME_PATTERN,
     VERSION_PATTERN,
+    Attachment,
     Backend,
     Bench,
     ClassifierOutput,
@@ -66,6 +72,7 @@ from vedette_engines.manifest import (
     Manifest,
     OutputSpec,
     Placement,
+    PlanInfo,
     Precision,
     Task,
     check_manifest,
@@ -73,6 +80,7 @@ from vedette_engines.manifest import (
 from vedette_engines.table import Table, write_toml
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_PROFILE = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3}):([1-9]\d{0,3})")
 
 
 def read_manifest(text: str) -> Manifest:
@@ -90,6 +98,7 @@ def read_manifest(text: str) -> Manifest:
         raise ManifestError(f"contract_version {contract} is unknown; this build knows {CONTRACT_VERSION}")
     task = table.choice("task", Task)
     files = table.tables("files")
+    attachments = table.tables("attachments", optional=True)
     manifest = Manifest(
         name=table.text("name", NAME_PATTERN),
         version=table.text("version", VERSION_PATTERN),
@@ -101,6 +110,7 @@ def read_manifest(text: str) -> Manifest:
         files=tuple(_read_file(entry) for entry in files),
         provenance=table.table("provenance", optional=True).all_texts(),
         bench=_read_bench(table.table("bench")) if table.has("bench") else None,
+        attachments=tuple(_read_attachment(entry) for entry in attachments),
     )
     table.refuse_rest()
     check_manifest(manifest)
@@ -153,9 +163,43 @@ def _read_file(table: Table) -> EngineFile:
         size_bytes=table.integer("bytes", 1, 1 << 50),
         batch=table.integer_or("batch", "dynamic", 1, 4096),
         max_batch=table.integer("max_batch", 1, 4096) if table.has("max_batch") else None,
+        plan=_read_plan(table.table("plan")) if table.has("plan") else None,
     )
     table.refuse_rest()
     return file
+
+
+def _read_plan(table: Table) -> PlanInfo:
+    plan = PlanInfo(
+        module=table.text("module"),
+        version=table.text("version"),
+        targets=table.texts("targets"),
+        platform=table.text("platform"),
+        profiles=tuple(_read_profile(text) for text in table.texts("profiles")),
+        gpu=table.text("gpu") if table.has("gpu") else "",
+        driver=table.text("driver") if table.has("driver") else "",
+        version_compatible=table.boolean("version_compatible", default=False),
+        key=table.text("key") if table.has("key") else "",
+    )
+    table.refuse_rest()
+    return plan
+
+
+def _read_profile(text: str) -> tuple[int, int, int]:
+    match = _PROFILE.fullmatch(text)
+    if match is None:
+        raise ManifestError(f"files.plan.profiles has {text!r}; allowed is SMALLEST:BEST:LARGEST, like 1:8:32")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def _read_attachment(table: Table) -> Attachment:
+    attachment = Attachment(
+        path=table.text("path", FILE_PATTERN),
+        sha256=table.text("sha256", _SHA256),
+        size_bytes=table.integer("bytes", 0, 1 << 50),
+    )
+    table.refuse_rest()
+    return attachment
 
 
 def _read_bench(table: Table) -> Bench:
@@ -204,6 +248,11 @@ def write_manifest(manifest: Manifest) -> str:
             "best_batch": bench.best_batch,
             "seconds_per_frame": bench.seconds_per_frame,
         }
+    if manifest.attachments:
+        document["attachments"] = [
+            {"path": attachment.path, "sha256": attachment.sha256, "bytes": attachment.size_bytes}
+            for attachment in manifest.attachments
+        ]
     if manifest.provenance:
         document["provenance"] = dict(manifest.provenance)
     return write_toml(document)
@@ -220,4 +269,18 @@ def _file_table(file: EngineFile) -> dict[str, object]:
     }
     if file.max_batch is not None:
         table["max_batch"] = file.max_batch
+    if file.plan is not None:
+        table["plan"] = _plan_table(file.plan)
     return table
+
+
+def _plan_table(plan: PlanInfo) -> dict[str, object]:
+    table: dict[str, object] = {
+        "module": plan.module,
+        "version": plan.version,
+        "targets": list(plan.targets),
+        "platform": plan.platform,
+        "profiles": [":".join(map(str, profile)) for profile in plan.profiles],
+        "version_compatible": plan.version_compatible,
+    }
+    return table | {name: text for name in ("gpu", "driver", "key") if (text := getattr(plan, name))}

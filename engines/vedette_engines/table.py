@@ -82,6 +82,13 @@ class Table:
             raise self._wrong(key, value, f"a number, {low:g}..{high:g}")
         return float(value)
 
+    def boolean(self, key: str, *, default: bool) -> bool:
+        """Read true or false."""
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, "true or false")
+        return value
+
     def choice(self, key: str, kind: type[_E], default: _E | None = None) -> _E:
         """Read one of an enumeration's words."""
         value = self._get(key, default)
@@ -97,9 +104,9 @@ class Table:
             raise self._wrong(key, value, "a table")
         return Table(self._name(key), value)
 
-    def tables(self, key: str) -> list[Table]:
-        """Read an array of tables."""
-        value = self._get(key, None)
+    def tables(self, key: str, *, optional: bool = False) -> list[Table]:
+        """Read an array of tables; an optional one that is missing is empty."""
+        value = self._get(key, [] if optional else None)
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self._wrong(key, value, f"tables, each headed [[{self._name(key)}]]")
         return [Table(f"{self._name(key)}[{index}]", item) for index, item in enumerate(value)]
@@ -132,7 +139,7 @@ class Table:
 
 
 def write_toml(document: Mapping[str, object]) -> str:
-    """Write strings, numbers, lists of strings, tables one deep and arrays of tables as TOML."""
+    """Write strings, numbers, lists of strings, tables and arrays of tables as TOML; deeper tables stand in a line."""
     plain = [f"{key} = {_value(value)}" for key, value in document.items() if not _is_table(value)]
     blocks = ["\n".join(plain)]
     for key, value in document.items():
@@ -161,6 +168,8 @@ def _value(value: object) -> str:
             return _string(value)
         case list():
             return f"[{', '.join(_value(item) for item in value)}]"
+        case dict():
+            return f"{{ {', '.join(f'{_key(name)} = {_value(item)}' for name, item in value.items())} }}"
     raise TypeError(f"cannot write {type(value).__name__} as TOML")
 
 
