@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from vedette_server.data.verdict import Detection
-
 
 class EngineState(StrEnum):
     """Where one version of an engine stands in this server."""
@@ -140,6 +135,21 @@ class ShadowTotals:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """One detection, or a classifier's best class.
+
+    Attributes:
+        label: The class.
+        score: Its score, 0..1.
+        box: x1, y1, x2, y2 as fractions of the letterboxed input; all 0 for a classifier.
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
 class ShadowSample:
     """One frame on which stable and shadow differed.
 
@@ -148,7 +158,7 @@ class ShadowSample:
         channel: The channel.
         sequence: The packet's sequence number.
         received_s: When it was received, seconds since the epoch.
-        stable: What the stable version saw; boxes normalised to the letterboxed input.
+        stable: What the stable version saw.
         shadow: What the shadow saw.
         only_stable: Places in `stable` that the shadow has not.
         only_shadow: Places in `shadow` that the stable version has not.
@@ -159,8 +169,8 @@ class ShadowSample:
     channel: str
     sequence: int
     received_s: float
-    stable: tuple[Detection, ...]
-    shadow: tuple[Detection, ...]
+    stable: tuple[Seen, ...]
+    shadow: tuple[Seen, ...]
     only_stable: tuple[int, ...] = ()
     only_shadow: tuple[int, ...] = ()
     jpeg: bytes = field(default=b"", repr=False)
