@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+
 class EngineState(StrEnum):
     """Where one version of an engine stands in this server."""
 
