@@ -10,6 +10,8 @@ VedetteError
 │   ├── UnauthenticatedError
 │   ├── ForbiddenError      PERMISSION_DENIED
 │   ├── UnavailableError    UNAVAILABLE: draining
+│   ├── StateError          FAILED_PRECONDITION: not as things stand
+│   ├── OutdatedError       ABORTED: somebody else changed it first
 │   ├── SilentError         DEADLINE_EXCEEDED: heartbeats stopped
 │   └── DisplacedError      ABORTED: another stream took the channel
 ├── UndecodableError        one frame: answered with a verdict
@@ -73,6 +75,14 @@ class ForbiddenError(RefusedError):
 
 class UnavailableError(RefusedError):
     """The server takes nothing new."""
+
+
+class StateError(RefusedError):
+    """It cannot be done as things stand."""
+
+
+class OutdatedError(RefusedError):
+    """Somebody else changed it first."""
 
 
 class SilentError(RefusedError):

@@ -20,6 +20,8 @@ CODES = [
     (errors.UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
     (errors.ForbiddenError, grpc.StatusCode.PERMISSION_DENIED),
     (errors.UnavailableError, grpc.StatusCode.UNAVAILABLE),
+    (errors.StateError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.OutdatedError, grpc.StatusCode.ABORTED),
     (errors.SilentError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.DisplacedError, grpc.StatusCode.ABORTED),
 ]

@@ -547,7 +547,7 @@ class ListShadowSamplesRequest(_message.Message):
     parent: _builtins.str
     """`engines/{engine}/shadow`."""
     page_size: _builtins.int
-    """At most so many, 1..1000; 0: 100. A page with pictures may hold fewer, so that it stays below 2 MiB or is a single one."""
+    """At most so many, 1..1000; 0: 100. A page with pictures ends with the one that makes it 2 MiB."""
     page_token: _builtins.str
     """`next_page_token` of the answer before; empty: the first page."""
     include_pictures: _builtins.bool
@@ -870,7 +870,7 @@ class ShadowReport(_message.Message):
     differing: _builtins.int
     """Compared frames with at least one difference."""
     matched: _builtins.int
-    """Detections of both: same class, intersection over union 0.5 or more. Of a classifier: frames with the same best class."""
+    """Detections of both: same class, intersection over union 0.5 or more. Of a classifier: frames of the same best class."""
     only_stable: _builtins.int
     """Detections of the stable version alone."""
     only_shadow: _builtins.int

@@ -178,8 +178,8 @@ class EngineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SampleFrames(self, request, context):
-        """Sends frames of live channels as the engine sees them, for calibration. Ends after `max_frames`, or when the client
-        cancels. UNAVAILABLE when the server is shutting down.
+        """Sends frames of channels as the engine sees them, for calibration. Ends after `max_frames`, or when the client
+        cancels.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

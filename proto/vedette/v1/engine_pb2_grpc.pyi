@@ -65,8 +65,8 @@ class EngineServiceStub:
     shadow.
     """
     SampleFrames: _grpc.UnaryStreamMultiCallable[_engine_pb2.SampleFramesRequest, _engine_pb2.SampleFramesResponse]
-    """Sends frames of live channels as the engine sees them, for calibration. Ends after `max_frames`, or when the client
-    cancels. UNAVAILABLE when the server is shutting down.
+    """Sends frames of channels as the engine sees them, for calibration. Ends after `max_frames`, or when the client
+    cancels.
     """
 
 @_typing.type_check_only
@@ -106,8 +106,8 @@ class EngineServiceAsyncStub(EngineServiceStub):
     shadow.
     """
     SampleFrames: _aio.UnaryStreamMultiCallable[_engine_pb2.SampleFramesRequest, _engine_pb2.SampleFramesResponse]  # type: ignore[assignment]
-    """Sends frames of live channels as the engine sees them, for calibration. Ends after `max_frames`, or when the client
-    cancels. UNAVAILABLE when the server is shutting down.
+    """Sends frames of channels as the engine sees them, for calibration. Ends after `max_frames`, or when the client
+    cancels.
     """
 
 class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -210,8 +210,8 @@ class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _engine_pb2.SampleFramesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_engine_pb2.SampleFramesResponse], _abc.AsyncIterator[_engine_pb2.SampleFramesResponse]]:
-        """Sends frames of live channels as the engine sees them, for calibration. Ends after `max_frames`, or when the client
-        cancels. UNAVAILABLE when the server is shutting down.
+        """Sends frames of channels as the engine sees them, for calibration. Ends after `max_frames`, or when the client
+        cancels.
         """
 
 def add_EngineServiceServicer_to_server(servicer: EngineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

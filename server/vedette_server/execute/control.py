@@ -41,7 +41,7 @@ class EngineControl(Protocol):
 
         Raises:
             NotFoundError: It is not loaded.
-            RefusedError: It is needed; the message says by what.
+            StateError: It is needed; the message says by what.
         """
         ...
 
@@ -59,7 +59,8 @@ class EngineControl(Protocol):
         Raises:
             NotFoundError: There is no such engine or version.
             InvalidError: The parts contradict each other.
-            RefusedError: The revision is not the one in effect, or a version cannot take over; says why.
+            OutdatedError: The revision is not the one in effect.
+            StateError: A version cannot take over; says why.
             EngineError: A version cannot be loaded here.
         """
         ...
@@ -69,7 +70,7 @@ class EngineControl(Protocol):
 
         Raises:
             NotFoundError: There is no such engine.
-            RefusedError: There is neither.
+            StateError: There is neither.
         """
         ...
 
@@ -78,7 +79,7 @@ class EngineControl(Protocol):
 
         Raises:
             NotFoundError: There is no such engine or version.
-            RefusedError: There is nothing to go back to.
+            StateError: There is nothing to go back to.
         """
         ...
 
