@@ -41,11 +41,12 @@ from vedette_engines.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from onnx import ModelProto
 
+    from vedette_engines.graft.frames import Sample
     from vedette_engines.graft.head import Head
     from vedette_engines.graft.preprocess import ChannelOrder, Triple
     from vedette_engines.graft.signature import Signature
@@ -112,12 +113,14 @@ class Made:
             with `vedette/`.
         original: The model as it came, with its plain reading.
         report: How far apart the two were.
+        samples: The frames that they were compared on.
     """
 
     manifest: Manifest
     content: bytes
     original: parity.Original
     report: parity.ParityReport
+    samples: tuple[Sample, ...]
 
 
 def import_model(request: ImportRequest, say: Callable[[str], None], heads: Mapping[str, Head] | None = None) -> Bundle:
@@ -138,13 +141,19 @@ def import_model(request: ImportRequest, say: Callable[[str], None], heads: Mapp
     return write_bundle(request.root, made.manifest, {MODEL_FILE: made.content})
 
 
-def make_engine(request: ImportRequest, say: Callable[[str], None], heads: Mapping[str, Head] | None = None) -> Made:
+def make_engine(
+    request: ImportRequest,
+    say: Callable[[str], None],
+    heads: Mapping[str, Head] | None = None,
+    footage: Callable[[InputSpec], Sequence[Sample]] | None = None,
+) -> Made:
     """Make an engine of one model and compare it with the model; nothing is published.
 
     Args:
         request: What to import; its `root` does not matter.
         say: Takes one line for each thing that was assumed or found.
         heads: The heads to choose from; None: all that are installed.
+        footage: Gives further frames to compare on, letterboxed for the engine's input.
 
     Raises:
         ImportInputError: It cannot be done as it was asked for.
@@ -157,7 +166,7 @@ def make_engine(request: ImportRequest, say: Callable[[str], None], heads: Mappi
     head = choose_head(request.head, signature, known_heads() if heads is None else heads)
     _check_labels(request, head, signature, say)
     spec = InputSpec(signature.width, signature.height, request.letterbox, request.pad)
-    samples = [*made_samples(spec), *real_samples(request.frames, spec)]
+    samples = [*made_samples(spec), *real_samples(request.frames, spec), *(footage(spec) if footage else ())]
     preprocessing = head.preset.overridden(request.order, request.scale, request.mean, request.std)
     probe = Probe(session, signature, preprocessing, samples)
     options = _settle(request, head, probe)
@@ -182,7 +191,7 @@ def make_engine(request: ImportRequest, say: Callable[[str], None], heads: Mappi
         defaults=request.defaults,
         provenance=_provenance(request, original, report, tolerance, source.opset_of(model)),
     )
-    return Made(manifest, content, original, report)
+    return Made(manifest, content, original, report, tuple(samples))
 
 
 def _check_place(request: ImportRequest) -> None:
