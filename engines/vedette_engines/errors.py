@@ -9,7 +9,8 @@ EnginesError
 │   └── MissingRuntimeError  the runtime is not installed; says which extra brings it
 ├── RunError               one batch failed; the lane can be used again
 ├── ImportInputError       an import cannot be done as it was asked for: ask differently
-└── ImportRefusedError     a model is not published: it disagrees with its source
+├── ImportRefusedError     a model is not published: it disagrees with its source
+└── BuildError             the machine stood in the way of a build: a full disk, a folder that cannot be written
 ```
 
 What ONNX and ONNX Runtime raise is translated where they are called; nothing of theirs leaves this package.
@@ -48,6 +49,10 @@ class RunError(EnginesError):
 
 class ImportRefusedError(EnginesError):
     """A model is not published; the message says what is wrong with it."""
+
+
+class BuildError(EnginesError):
+    """The machine stood in the way of a build; the message names the thing. The same command can be tried again."""
 
 
 class ImportInputError(EnginesError):
