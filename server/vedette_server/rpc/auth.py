@@ -73,10 +73,12 @@ class Principal:
     channels: tuple[str, ...] = ("*",)
     permissions: frozenset[Permission] = frozenset(Permission)
 
-    def may(self, permission: Permission, channel: str) -> bool:
-        """Tell whether it may; an empty channel stands for all, which only a pattern `*` covers."""
+    def may(self, permission: Permission, channel: str | None) -> bool:
+        """Tell whether it may; an empty channel stands for all, which only a pattern `*` covers; None for none."""
         if permission not in self.permissions:
             return False
+        if channel is None:
+            return True
         if not channel:
             return "*" in self.channels
         return any(fnmatch.fnmatchcase(channel, pattern) for pattern in self.channels)
@@ -108,14 +110,14 @@ class Authenticator:
             self._tokens = read_tokens(self._file)
 
     def authorize(
-        self, metadata: Iterable[tuple[str, str | bytes]], permission: Permission | str, channel: str
+        self, metadata: Iterable[tuple[str, str | bytes]], permission: Permission | str, channel: str | None
     ) -> Principal:
         """Let a call pass, or say why not.
 
         Args:
             metadata: Of the call: `authorization: Bearer TOKEN`.
             permission: What it wants to do.
-            channel: The bare name; empty for all channels.
+            channel: The bare name; empty for all channels; None for what is no channel's.
 
         Raises:
             UnauthenticatedError: No token, or one that is not known.
@@ -126,9 +128,9 @@ class Authenticator:
         self._reload()
         principal = self._principal(_bearer(metadata))
         if not principal.may(Permission(permission), channel):
-            target = f"channel {channel!r}" if channel else "all channels"
+            target = f"channel {channel!r}" if channel else "anything" if channel is None else "all channels"
             message = f"token {principal.name!r} may not {Permission(permission)} {target}"
-            raise ForbiddenError("PERMISSION_DENIED", message, permission=str(permission), channel=channel)
+            raise ForbiddenError("PERMISSION_DENIED", message, permission=str(permission), channel=channel or "")
         return principal
 
     def _principal(self, token: str) -> Principal:

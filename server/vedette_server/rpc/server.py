@@ -8,17 +8,19 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from vedette.v1 import session_pb2, session_pb2_grpc, stream_pb2, stream_pb2_grpc
+from vedette.v1 import engine_pb2, engine_pb2_grpc, session_pb2, session_pb2_grpc, stream_pb2, stream_pb2_grpc
 from vedette_server.errors import SettingsError
 from vedette_server.rpc.tls import server_credentials
 
 if TYPE_CHECKING:
+    from vedette_server.rpc.engine_service import EngineService
     from vedette_server.rpc.session_service import SessionService
     from vedette_server.rpc.stream_service import StreamService
     from vedette_server.settings import Settings
 
 STREAMS = stream_pb2.DESCRIPTOR.services_by_name["StreamService"].full_name
 SESSIONS = session_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
+ENGINES = engine_pb2.DESCRIPTOR.services_by_name["EngineService"].full_name
 # Our own limit is checked on the whole message and told with a reason; the transport's, which ends a
 # call without one, stands above it.
 TRANSPORT_MARGIN = 2
@@ -31,6 +33,7 @@ class Server:
         settings: All settings.
         streams: The StreamService.
         sessions: The SessionService.
+        engines: The EngineService.
 
     Attributes:
         port: The port that it listens on.
@@ -40,7 +43,9 @@ class Server:
         SettingsError: The address cannot be listened on, or a credential cannot be used.
     """
 
-    def __init__(self, settings: Settings, streams: StreamService, sessions: SessionService) -> None:
+    def __init__(
+        self, settings: Settings, streams: StreamService, sessions: SessionService, engines: EngineService | None = None
+    ) -> None:
         server = settings.server
         self._grpc = grpc.aio.server(
             options=[
@@ -55,10 +60,12 @@ class Server:
         )
         stream_pb2_grpc.add_StreamServiceServicer_to_server(streams, self._grpc)
         session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, self._grpc)
+        if engines is not None:
+            engine_pb2_grpc.add_EngineServiceServicer_to_server(engines, self._grpc)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         if server.reflection:
-            names = (STREAMS, SESSIONS, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (STREAMS, SESSIONS, ENGINES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._grpc)
         self.port = self._listen(settings)
         self.address = f"{_host(settings)}:{self.port}"
@@ -87,7 +94,7 @@ class Server:
     async def set_serving(self, *, serving: bool) -> None:
         """Tell the health of the whole and of each service."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", STREAMS, SESSIONS):
+        for name in ("", STREAMS, SESSIONS, ENGINES):
             await self._health.set(name, status)
 
     async def stop(self, grace_s: float) -> None:
