@@ -10,6 +10,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from vedette_engines.errors import ImportInputError
+from vedette_engines.graft.letterbox import letterbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,19 +90,7 @@ def _read(file: Path, spec: InputSpec, *, strict: bool) -> Iterator[Sample]:
                 if number >= FRAMES_PER_FILE * _STEP:
                     return
                 if number % _STEP == 0:
-                    yield Sample(f"{file.name} frame {number}", _letterbox(frame, spec), real=True)
+                    yield Sample(f"{file.name} frame {number}", letterbox(frame, spec), real=True)
     except (FFmpegError, OSError, IndexError) as error:
         if strict:
             raise ImportInputError(f"--frames {file}: cannot be read: {error}") from error
-
-
-def _letterbox(frame: av.VideoFrame, spec: InputSpec) -> NDArray[np.uint8]:
-    ratio = min(spec.width / frame.width, spec.height / frame.height)
-    width, height = max(1, round(frame.width * ratio)), max(1, round(frame.height * ratio))
-    picture = frame.reformat(width, height, "bgr24", interpolation="BILINEAR").to_ndarray()
-    canvas: NDArray[np.uint8] = np.full((spec.height, spec.width, 3), spec.pad, np.uint8)
-    centred = spec.letterbox == "centre"
-    left = (spec.width - width) // 2 if centred else 0
-    top = (spec.height - height) // 2 if centred else 0
-    canvas[top : top + height, left : left + width] = picture
-    return canvas
