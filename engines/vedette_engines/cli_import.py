@@ -169,7 +169,7 @@ def import_command(
     _check_installed()
     from vedette_engines.importing import import_model  # noqa: PLC0415  (needs the libraries just looked for)
 
-    bundle = import_model(_request(given), lambda line: typer.echo(f"  {line}"))
+    bundle = import_model(import_request(given), lambda line: typer.echo(f"  {line}"))
     typer.echo(f"published {bundle.name} {bundle.version} in {bundle.path}")
 
 
@@ -179,8 +179,12 @@ def _check_installed() -> None:
         raise MissingRuntimeError(f"{' and '.join(missing)} not installed; importing needs: pip install 'vedette[cpu]'")
 
 
-def _request(given: Mapping[str, Any]) -> ImportRequest:
-    """Read the options' words and put the request together."""
+def import_request(given: Mapping[str, Any]) -> ImportRequest:
+    """Read the options' words and put the request together.
+
+    Raises:
+        ImportInputError: A value is wrong.
+    """
     from vedette_engines.graft.head import HeadOptions  # noqa: PLC0415
     from vedette_engines.importing import MAX_CANDIDATES, ImportRequest  # noqa: PLC0415
 
