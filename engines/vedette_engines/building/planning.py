@@ -1,0 +1,136 @@
+"""The stages that build for one runtime: TensorRT plans, and ONNX Runtime's own rewriting."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from vedette_engines.building.lowering import BATCH, Candidate
+from vedette_engines.building.making import ENGINE_FILE
+from vedette_engines.compare.running import infer_with_onnxruntime
+from vedette_engines.errors import ImportInputError, ImportRefusedError
+from vedette_engines.graft.frames import made_samples
+from vedette_engines.manifest import Backend, PlanInfo, Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from vedette_engines.building.request import PlanWish
+    from vedette_engines.building.step import Say
+    from vedette_engines.building.workbench import Workbench
+    from vedette_engines.manifest import Manifest
+
+PLAN_FILE = "model.plan"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan that may be published.
+
+    Attributes:
+        precision: Its arithmetic.
+        path: Where it is.
+        info: What it was built with.
+        key: Of the step that made it.
+    """
+
+    precision: Precision
+    path: Path
+    info: PlanInfo
+    key: str
+
+
+def optimised(bench: Workbench, candidate: Candidate, manifest: Manifest) -> Candidate:
+    """Let ONNX Runtime rewrite a file now, and see that it says the same.
+
+    Raises:
+        ImportRefusedError: It does not.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    from vedette_engines.optimise import optimise  # noqa: PLC0415
+
+    level = bench.request.optimise
+
+    def produce(folder: Path, say: Say) -> Mapping[str, Any]:
+        before = candidate.path.read_bytes()
+        after = optimise(before, level)
+        frames = np.stack([sample.pixels for sample in made_samples(manifest.input)])[
+            : 1 if manifest.files[0].batch else BATCH
+        ]
+        wanted, given = infer_with_onnxruntime(before)(frames), infer_with_onnxruntime(after)(frames)
+        worst = float(np.abs(given - wanted).max(initial=0.0))
+        if not worst <= 1e-3 * (1 + float(np.abs(wanted).max(initial=0.0))):
+            raise ImportRefusedError(
+                f"rewritten by ONNX Runtime ({level}) the {candidate.name} file differs by {worst:.3g}"
+            )
+        (folder / ENGINE_FILE).write_bytes(after)
+        say(f"{len(before)} bytes become {len(after)}; largest difference {worst:.2g}")
+        return {"bytes": len(after), "largest_difference": worst}
+
+    result = bench.stage(f"{candidate.name}-optimised", {"from": candidate.key, "level": level}, produce)
+    return dataclasses.replace(candidate, path=result.folder / ENGINE_FILE, key=result.key)
+
+
+def plan(bench: Workbench, candidates: Sequence[Candidate], wish: PlanWish) -> list[Planned]:
+    """Build a plan of each precision that was asked for, out of the file that TensorRT takes.
+
+    Raises:
+        ImportInputError: A precision has no such file.
+    """
+    files = _parsable(candidates)
+    missing = [precision for precision in wish.precisions if precision not in files]
+    if missing:
+        raise ImportInputError(
+            f"--plan-precision has {missing[0]}, of which no file for TensorRT is made; "
+            f"there are {', '.join(files)} (INT8 wants --int8-target tensorrt)"
+        )
+    return [_build(bench, files[precision], wish) for precision in wish.precisions or files]
+
+
+def _parsable(candidates: Sequence[Candidate]) -> dict[Precision, Candidate]:
+    """Choose for each precision the file that TensorRT's parser takes."""
+    return {
+        candidate.precision: candidate
+        for candidate in candidates
+        if candidate.precision is not Precision.INT8 or candidate.backend is Backend.TENSORRT
+    }
+
+
+def _build(bench: Workbench, candidate: Candidate, wish: PlanWish) -> Planned:
+    from vedette_engines.plans.building import build_plan  # noqa: PLC0415
+    from vedette_engines.plans.environment import find_environment  # noqa: PLC0415
+    from vedette_engines.plans.module import find_tensorrt  # noqa: PLC0415
+    from vedette_engines.plans.request import PlanRequest, Profile, plan_key  # noqa: PLC0415
+
+    tensorrt = find_tensorrt(wish.module)
+    request = PlanRequest(
+        onnx=candidate.path,
+        profiles=tuple(Profile(*profile) for profile in wish.profiles),
+        workspace_bytes=wish.workspace_bytes,
+        targets=wish.targets,
+        version_compatible=wish.version_compatible,
+        hardware_compatibility=wish.hardware_compatibility,
+        refit=wish.refit,
+        strip=wish.strip,
+        timing_cache=wish.timing_cache,
+    )
+
+    def produce(folder: Path, say: Say) -> Mapping[str, Any]:
+        built = build_plan(request, tensorrt, say)
+        (folder / PLAN_FILE).write_bytes(built.content)
+        say(f"{len(built.content)} bytes for {'+'.join(built.info.targets)} in {built.seconds:.1f} s")
+        return {"bytes": len(built.content), "info": dataclasses.asdict(built.info)}
+
+    key = plan_key(request, tensorrt, find_environment())
+    result = bench.stage(f"plan-{candidate.precision}", {"plan": key}, produce)
+    info = result.figures["info"]
+    info = PlanInfo(
+        **{
+            **info,
+            "targets": tuple(info["targets"]),
+            "profiles": tuple(tuple(profile) for profile in info["profiles"]),
+        }
+    )
+    return Planned(candidate.precision, result.folder / PLAN_FILE, info, result.key)

@@ -1,0 +1,139 @@
+"""The last stage: put the bundle together and publish it, unless the same one stands there already."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from vedette_engines.building.report import JSON_NAME, MARKDOWN_NAME
+from vedette_engines.bundle import load_bundle, write_bundle
+from vedette_engines.cli_import import next_version
+from vedette_engines.errors import BundleError, EngineNotFoundError, ImportInputError
+from vedette_engines.manifest import Attachment, Backend, EngineFile, Precision
+from vedette_engines.repository import EngineRepository
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from vedette_engines.building.lowering import Candidate
+    from vedette_engines.building.planning import Planned
+    from vedette_engines.building.request import BuildRequest
+    from vedette_engines.bundle import Bundle
+    from vedette_engines.manifest import Manifest
+
+BUILD_KEY = "build_key"
+NEXT = "next"
+# Another publisher may take the next version first; each try takes the one after.
+_TRIES = 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Package:
+    """What is to be published.
+
+    Attributes:
+        manifest: Without version; names all files.
+        contents: Where the files are, by their path in the bundle.
+        key: Hash of all that decides what the engine does; equal keys are equal engines.
+    """
+
+    manifest: Manifest
+    contents: Mapping[str, Path]
+    key: str
+
+
+def package(
+    manifest: Manifest, candidates: Sequence[Candidate], plans: Sequence[Planned], provenance: Mapping[str, str]
+) -> Package:
+    """Put together what was built.
+
+    Args:
+        manifest: Of the FP32 engine.
+        candidates: The ONNX files.
+        plans: The TensorRT plans.
+        provenance: Where it comes from, beside what the manifest has.
+    """
+    batch = manifest.files[0].batch
+    contents: dict[str, Path] = {}
+    files = []
+    for candidate in candidates:
+        name = _file_name(candidate)
+        contents[name] = candidate.path
+        files.append(EngineFile(name, candidate.backend, candidate.precision, batch=batch))
+    for plan in plans:
+        name = f"model.{plan.precision}.{'-'.join(plan.info.targets)}.plan".replace("+", "plus")
+        contents[name] = plan.path
+        most = max(profile[2] for profile in plan.info.profiles)
+        limit = None if batch else most
+        files.append(EngineFile(name, Backend.TENSORRT, plan.precision, batch=batch, max_batch=limit, plan=plan.info))
+    key = _key(manifest, [candidate.key for candidate in candidates] + [plan.key for plan in plans])
+    whole = dataclasses.replace(
+        manifest,
+        files=tuple(files),
+        provenance={**manifest.provenance, **provenance, BUILD_KEY: key},
+        attachments=(Attachment(JSON_NAME), Attachment(MARKDOWN_NAME)),
+    )
+    return Package(whole, contents, key)
+
+
+def _file_name(candidate: Candidate) -> str:
+    if candidate.precision is Precision.FP32:
+        return "model.onnx"
+    suffix = ".tensorrt" if candidate.backend is Backend.TENSORRT else ""
+    return f"model.{candidate.precision}{suffix}.onnx"
+
+
+def _key(manifest: Manifest, steps: Sequence[str]) -> str:
+    decides = [manifest.name, list(manifest.labels), repr(manifest.input), repr(manifest.output)]
+    text = json.dumps([*decides, repr(manifest.defaults), *steps], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def published_before(request: BuildRequest, package: Package) -> Bundle | None:
+    """Find the engine that is published already and equal to this one: the newest, or of the version asked for.
+
+    Raises:
+        ImportInputError: The version that was asked for is another engine.
+    """
+    root, name, version = request.engine.root, request.engine.name, request.engine.version
+    if version != NEXT:
+        place = root / name / version
+        if not place.exists():
+            return None
+        try:
+            bundle = load_bundle(place)
+        except BundleError as error:
+            raise ImportInputError(f"--version {version} exists already and is bad: {error}") from error
+        if bundle.manifest.provenance.get(BUILD_KEY) != package.key:
+            raise ImportInputError(
+                f"engine {name} {version} exists already in {place} and differs; give another --version"
+            )
+        return bundle
+    try:
+        newest = EngineRepository([root]).resolve(name)
+    except (EngineNotFoundError, BundleError):
+        return None
+    return newest if newest.manifest.provenance.get(BUILD_KEY) == package.key else None
+
+
+def publish(request: BuildRequest, package: Package, report: Mapping[str, bytes]) -> Bundle:
+    """Publish, as the version that was asked for or as the next.
+
+    Raises:
+        BundleError: The bundle cannot be written, or the version was taken meanwhile.
+    """
+    contents: dict[str, Path | bytes] = {**package.contents, **report}
+    root, name = request.engine.root, request.engine.name
+    if request.engine.version != NEXT:
+        return write_bundle(root, dataclasses.replace(package.manifest, version=request.engine.version), contents)
+    for _ in range(_TRIES - 1):
+        version = next_version(root, name)
+        try:
+            return write_bundle(root, dataclasses.replace(package.manifest, version=version), contents)
+        except BundleError:
+            if next_version(root, name) == version:
+                raise
+    return write_bundle(root, dataclasses.replace(package.manifest, version=next_version(root, name)), contents)

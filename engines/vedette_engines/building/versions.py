@@ -1,0 +1,63 @@
+"""What carries out a build: code, libraries, machine."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import vedette_engines
+
+LIBRARIES = (
+    "vedette",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxslim",
+    "onnxconverter-common",
+    "onnxscript",
+    "torch",
+    "openvino",
+    "tensorrt",
+    "tensorrt_rtx_cu13_libs",
+    "av",
+    "pycocotools",
+)
+
+
+def library_versions() -> dict[str, str]:
+    """Tell the version of each library that is installed."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), **found}
+
+
+@functools.cache
+def code_digest() -> str:
+    """Hash the sources of this package: a step that other code would carry out is another step."""
+    digest = hashlib.sha256()
+    folder = Path(vedette_engines.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def machine() -> dict[str, str]:
+    """Tell the processor and the system."""
+    return {"processor": _processor(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
