@@ -43,10 +43,11 @@ class Placement(StrEnum):
 
 
 class Backend(StrEnum):
-    """The runtime that a file is made for."""
+    """The runtime that a file is made for; OpenVINO reads the files of ONNX Runtime and has none of its own."""
 
     ONNXRUNTIME = "onnxruntime"
     TENSORRT = "tensorrt"
+    OPENVINO = "openvino"
 
 
 class Precision(StrEnum):
@@ -337,6 +338,8 @@ def _check_files(files: tuple[EngineFile, ...]) -> None:
         if kinds.count(kind) > 1:
             raise ManifestError(f"files: {kind} stands more than once")
     for file in files:
+        if file.backend is Backend.OPENVINO:
+            raise ManifestError(f"files: {file.path} is for openvino, which reads the files of {Backend.ONNXRUNTIME}")
         if file.plan is not None and file.backend is not Backend.TENSORRT:
             raise ManifestError(f"files: {file.path} is a plan for {file.backend}; allowed is {Backend.TENSORRT}")
         if file.batch is not None and file.max_batch is not None:

@@ -36,8 +36,9 @@ class RunnerSettings:
     """How an engine is to be run.
 
     Attributes:
-        providers: ONNX Runtime providers in order of preference; the first must really be used unless falling back is
-            allowed. Empty: CUDA where the installed runtime starts it, else the CPU.
+        providers: ONNX Runtime providers in order of preference, by full name or as `cpu`, `cuda`, `tensorrt`,
+            `openvino`; all must really be used unless falling back is allowed. Empty: CUDA where the installed runtime
+            starts it, else the CPU.
         allow_fallback: A provider that cannot be used is passed over instead of refused.
         precision: Which of the bundle's files; None: the most exact one.
         intra_op_threads: Threads within one run on the CPU; 1 runs in the lane's own thread.
@@ -47,7 +48,8 @@ class RunnerSettings:
         memory_limit_bytes: CUDA's `gpu_mem_limit`; None: no limit.
         arena_extend_strategy: CUDA: kNextPowerOfTwo or kSameAsRequested; empty: the runtime's default.
         cudnn_conv_algo_search: CUDA: EXHAUSTIVE, HEURISTIC or DEFAULT; empty: the runtime's default.
-        provider_options: Further options of the first provider, by name.
+        provider_options: Further options of each provider, by the provider's name; those of OpenVINO, the runtime, by
+            `openvino`.
     """
 
     providers: tuple[str, ...] = ()
@@ -60,7 +62,7 @@ class RunnerSettings:
     memory_limit_bytes: int | None = None
     arena_extend_strategy: str = ""
     cudnn_conv_algo_search: str = ""
-    provider_options: Mapping[str, str] = field(default_factory=dict)
+    provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Lane(Protocol):

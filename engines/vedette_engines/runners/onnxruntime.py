@@ -15,6 +15,8 @@ from vedette_engines.contract import INPUT_NAME
 from vedette_engines.errors import LoadError, RunError
 from vedette_engines.manifest import Backend
 from vedette_engines.runners.gather import GatherBuffer
+from vedette_engines.runners.limits import choose_max_batch
+from vedette_engines.runners.providers import CPU, CUDA, check_used, choose_providers, provider_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from vedette_engines.manifest import EngineFile
     from vedette_engines.runners.base import RunnerSettings
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
 # Fatal only: ONNX Runtime writes to stderr what it raises as well.
 _LOG_SEVERITY = 4
 
@@ -49,7 +49,7 @@ class OnnxRuntimeEngine:
         self._bundle = bundle
         self._settings = settings
         self._file = bundle.file_for(Backend.ONNXRUNTIME, settings.precision)
-        self._max_batch = _choose_max_batch(bundle, self._file, settings)
+        self._max_batch = choose_max_batch(bundle, self._file, settings.max_batch)
         self._session: Any = _open_session(bundle, self._file, settings)
         self._backend = f"onnxruntime:{self._session.get_providers()[0]}"
 
@@ -119,67 +119,29 @@ class OnnxRuntimeLane:
         self._gather.release()
 
 
-def _choose_max_batch(bundle: Bundle, file: EngineFile, settings: RunnerSettings) -> int | None:
-    limit = file.batch if file.batch is not None else file.max_batch
-    wanted = settings.max_batch
-    if wanted is None:
-        return limit
-    if wanted < 1 or (limit is not None and wanted > limit):
-        raise LoadError(
-            f"max_batch is {wanted}; engine {bundle.name} {bundle.version} allows 1..{limit or 'any number'}"
-        )
-    return wanted
-
-
 def _open_session(bundle: Bundle, file: EngineFile, settings: RunnerSettings) -> Any:
     what = f"engine {bundle.name} {bundle.version}"
-    wanted, may_fall_back = _choose_providers(settings)
+    wanted, may_fall_back = choose_providers(settings, ort.get_available_providers())
     if CUDA in wanted:
         ort.preload_dlls()  # CUDA's libraries come as wheels, where the loader does not look by itself
     try:
         session = ort.InferenceSession(
             str(bundle.path_of(file)),
             sess_options=_session_options(settings),
-            providers=[(name, _provider_options(name, settings, wanted[0])) for name in wanted],
+            providers=[(name, provider_options(name, settings)) for name in wanted],
             # Off: on a failure it would rebuild the session on another provider, print, and go on in silence.
             enable_fallback=0,
         )
     except Exception as error:  # what ONNX Runtime raises has no common root but this
         if may_fall_back and wanted != (CPU,):
-            return _open_session(bundle, file, replace(settings, providers=(CPU,)))
+            return _open_session(bundle, file, replace(settings, providers=(CPU,), provider_options={}))
         raise LoadError(f"{what}: ONNX Runtime refuses {file.path} on {', '.join(wanted)}: {error}") from error
-    used = session.get_providers()
-    if used[0] != wanted[0] and not may_fall_back:
-        raise LoadError(f"{what}: {wanted[0]} was asked for, but ONNX Runtime would use {', '.join(used)}")
+    if not may_fall_back:
+        try:
+            check_used(wanted, session.get_providers())
+        except LoadError as error:
+            raise LoadError(f"{what}: {error}") from None
     return session
-
-
-def _choose_providers(settings: RunnerSettings) -> tuple[tuple[str, ...], bool]:
-    """Tell the providers to try, and whether others may take their place."""
-    available = ort.get_available_providers()
-    if not settings.providers:
-        return ((CUDA, CPU) if CUDA in available else (CPU,), True)
-    missing = [name for name in settings.providers if name not in available]
-    if missing and not settings.allow_fallback:
-        raise LoadError(
-            f"provider {', '.join(missing)} is not in this build of ONNX Runtime; it has {', '.join(available)}"
-        )
-    return (tuple(name for name in settings.providers if name in available) or (CPU,), settings.allow_fallback)
-
-
-def _provider_options(name: str, settings: RunnerSettings, first: str) -> dict[str, str]:
-    options: dict[str, str] = {}
-    if name == CUDA:
-        options["device_id"] = str(settings.device_id)
-        if settings.memory_limit_bytes is not None:
-            options["gpu_mem_limit"] = str(settings.memory_limit_bytes)
-        if settings.arena_extend_strategy:
-            options["arena_extend_strategy"] = settings.arena_extend_strategy
-        if settings.cudnn_conv_algo_search:
-            options["cudnn_conv_algo_search"] = settings.cudnn_conv_algo_search
-    if name == first:
-        options |= settings.provider_options
-    return options
 
 
 def _session_options(settings: RunnerSettings) -> ort.SessionOptions:
