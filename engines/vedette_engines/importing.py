@@ -21,9 +21,9 @@ from vedette_engines.errors import ImportInputError
 from vedette_engines.graft import source
 from vedette_engines.graft.engine import graft
 from vedette_engines.graft.frames import made_samples, real_samples
-from vedette_engines.graft.head import HeadContext, HeadOptions
+from vedette_engines.graft.head import OPTION_FLAGS, HeadContext, HeadOptions, classes_of, extras_of
 from vedette_engines.graft.prepare import TRIED_BATCH, prepare
-from vedette_engines.graft.probe import Probe
+from vedette_engines.graft.probe import Probe, Probes
 from vedette_engines.graft.registry import AUTO, choose_head, known_heads
 from vedette_engines.graft.session import Session, measure_signature
 from vedette_engines.manifest import (
@@ -32,6 +32,7 @@ from vedette_engines.manifest import (
     ClassifierOutput,
     Defaults,
     DetectorOutput,
+    EmbedderOutput,
     EngineFile,
     InputSpec,
     Manifest,
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
 
     from vedette_engines.graft.frames import Sample
     from vedette_engines.graft.head import Head
-    from vedette_engines.graft.preprocess import ChannelOrder, Triple
-    from vedette_engines.graft.signature import Signature
+    from vedette_engines.graft.preprocess import ChannelOrder, Preprocessing, Triple
+    from vedette_engines.manifest import OutputSpec
 
 MODEL_FILE = "model.onnx"
 # TensorRT's TopK takes no more.
@@ -62,7 +63,7 @@ class ImportRequest:
 
     Attributes:
         model: The ONNX file.
-        labels: Class names by class number.
+        labels: Class names by class number; none for an embedder.
         name: Name of the engine.
         version: Its version.
         root: Engines' root to publish into.
@@ -163,14 +164,15 @@ def make_engine(
     model = source.read_model(request.model)
     session = Session(request.model, request.model.name)
     signature = measure_signature(session, request.input_size)
-    head = choose_head(request.head, signature, known_heads() if heads is None else heads)
-    _check_labels(request, head, signature, say)
     spec = InputSpec(signature.width, signature.height, request.letterbox, request.pad)
     samples = [*made_samples(spec), *real_samples(request.frames, spec), *(footage(spec) if footage else ())]
-    preprocessing = head.preset.overridden(request.order, request.scale, request.mean, request.std)
-    probe = Probe(session, signature, preprocessing, samples)
+    probes = Probes(session, signature, samples)
+    head = _choose(request, probes, known_heads() if heads is None else heads, say)
+    preprocessing = _preprocessing(request, head)
+    probe = probes.prepared(preprocessing)
     options = _settle(request, head, probe)
     context = _context(request, head, probe, options)
+    _check_labels(request, head, context)
     say(f"preprocessing: {preprocessing}; head: {options}")
     original = parity.Original(session, preprocessing, head, context)
     prepared = prepare(model, probe, say, simplify=request.simplify)
@@ -220,28 +222,47 @@ def _check_numbers(request: ImportRequest) -> None:
         raise ImportInputError(f"--std is {request.std}; allowed is anything but 0")
 
 
-def _check_labels(request: ImportRequest, head: Head, signature: Signature, say: Callable[[str], None]) -> None:
-    fit = head.fits(signature)
+def _choose(request: ImportRequest, probes: Probes, heads: Mapping[str, Head], say: Callable[[str], None]) -> Head:
+    signature = probes.signature
+    head = choose_head(
+        request.head,
+        signature,
+        heads,
+        len(request.labels),
+        lambda tried: probes.prepared(_preprocessing(request, tried)).joined(),
+        say,
+    )
     say(
         f"input {signature.input_name} {signature.layout} {signature.width}x{signature.height}, "
-        f"outputs {signature.shapes}: head {head.name}, {fit.reason}"
+        f"outputs {signature.shapes}: head {head.name}, {head.fits(signature).reason}"
     )
-    if len(request.labels) != fit.classes:
+    return head
+
+
+def _preprocessing(request: ImportRequest, head: Head) -> Preprocessing:
+    return head.preset.overridden(request.order, request.scale, request.mean, request.std)
+
+
+def _check_labels(request: ImportRequest, head: Head, context: HeadContext) -> None:
+    """Want a name for each class; an embedder has none to name."""
+    if head.task == "embedder":
+        if request.labels:
+            raise ImportInputError(f"--labels means nothing to the head {head.name}; leave it out")
+        return
+    classes = classes_of(head, context)
+    if len(request.labels) != classes:
+        have = f"there are {len(request.labels)} labels" if request.labels else "--labels is missing"
         raise ImportInputError(
-            f"there are {len(request.labels)} labels, but the outputs {signature.shapes} "
-            f"have {fit.classes} classes for the head {head.name}"
+            f"{have}, but the outputs {context.signature.shapes} have {classes} classes for the head {head.name}"
         )
 
 
 def _settle(request: ImportRequest, head: Head, probe: Probe) -> HeadOptions:
     """Let the head measure what was not said; what was said in vain is refused."""
-    options = head.settle(request.options, probe.joined(), probe.signature)
-    for given, settled, flag in (
-        (request.options.activated, options.activated, "--activated/--logits"),
-        (request.options.normalised, options.normalised, "--normalised/--pixels"),
-        (request.options.box_format, options.box_format, "--box-format"),
-    ):
-        if given is not None and settled is None:
+    said = replace(request.options, classes=len(request.labels) or None)
+    options = head.settle(said, probe.joined(), probe.signature)
+    for field_name, flag in OPTION_FLAGS.items():
+        if getattr(said, field_name) is not None and getattr(options, field_name) is None:
             raise ImportInputError(f"{flag} means nothing to the head {head.name}; leave it out")
     return options
 
@@ -264,10 +285,11 @@ def _precision(model: ModelProto) -> Precision:
     return Precision.FP32
 
 
-def _output(head: Head, context: HeadContext) -> DetectorOutput | ClassifierOutput:
+def _output(head: Head, context: HeadContext) -> OutputSpec:
     if head.task == "detector":
-        return DetectorOutput(context.max_candidates, context.score_floor, head.extras)
-    return ClassifierOutput(head.fits(context.signature).classes)
+        return DetectorOutput(context.max_candidates, context.score_floor, extras_of(head, context))
+    classes = classes_of(head, context)
+    return ClassifierOutput(classes) if head.task == "classifier" else EmbedderOutput(classes)
 
 
 def distinct(labels: tuple[str, ...], say: Callable[[str], None]) -> tuple[str, ...]:

@@ -77,8 +77,8 @@ class ParityReport:
         frames: Frames that were run, each counted once.
         real_frames: Those among them that were the user's own.
         rows: Rows compared.
-        rows_above_floor: Those that carry a score (all, for a classifier).
-        worst_score: Largest difference of two scores.
+        rows_above_floor: Those that carry a score (all, for a classifier or an embedder).
+        worst_score: Largest difference of two scores, or of two values of an embedding.
         worst_box_px: Largest difference of two coordinates, in input pixels.
         batches: Batch sizes that were run.
     """
@@ -141,8 +141,10 @@ def _compare(comparison: Comparison, result: NDArray[np.float32], reading: Readi
         raise ImportRefusedError(f"on {comparison.where} the model gives NaN")
     if original.head.task == "detector":
         comparison.candidates(result, reading, original.context.score_floor)
-    else:
+    elif original.head.task == "classifier":
         comparison.scores(result, reading.scores[0])
+    else:
+        comparison.vector(result, reading.scores[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,18 @@ class Comparison:
         self.report.rows += len(scores)
         self.report.rows_above_floor += len(scores)
         self._judge("scores[{}]", scores, expected, np.abs(scores - expected))
+
+    def vector(self, vector: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+        """Compare two embeddings, `float32 [D]` each: each value may be off by a part of the largest.
+
+        Raises:
+            ImportRefusedError: They differ.
+        """
+        self.report.rows += 1
+        self.report.rows_above_floor += 1
+        # Rounding is a matter of the longest: a value near 0 is a difference of large ones.
+        largest = np.full_like(expected, np.abs(expected).max(initial=0))
+        self._judge("embedding[{}]", vector, expected, np.abs(vector - expected), largest)
 
     def candidates(self, rows: NDArray[np.float32], reading: Reading, floor: float) -> None:
         """Compare the candidates of a detector, `float32 [K, 6 + E]`, with what every anchor says.
@@ -203,10 +217,16 @@ class Comparison:
         self._judge("the score of row {}", scores, floored, difference)
 
     def _judge(
-        self, what: str, scores: NDArray[np.float32], expected: NDArray[np.float32], difference: NDArray[np.floating]
+        self,
+        what: str,
+        scores: NDArray[np.float32],
+        expected: NDArray[np.float32],
+        difference: NDArray[np.floating],
+        size: NDArray[np.float32] | None = None,
     ) -> None:
+        """Refuse a difference beyond the tolerance for a score, by the expected value or by another size."""
         self.report.worst_score = max(self.report.worst_score, float(difference.max()))
-        excess = difference - self.tolerance.of_score(expected)
+        excess = difference - self.tolerance.of_score(expected if size is None else size)
         worst = int(excess.argmax())
         if excess[worst] > 0:
             raise ImportRefusedError(

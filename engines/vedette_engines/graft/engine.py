@@ -10,6 +10,7 @@ from onnx import TensorProto, compose, helper, shape_inference
 from vedette_engines.errors import ImportRefusedError
 from vedette_engines.graft.batch import BATCH
 from vedette_engines.graft.builder import GraphBuilder
+from vedette_engines.graft.head import classes_of, extras_of
 from vedette_engines.graft.source import opset_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from vedette_engines.graft.preprocess import Preprocessing
 
 FRAMES = "frames"
-OUTPUT_NAMES = {"detector": "candidates", "classifier": "scores"}
+OUTPUT_NAMES = {"detector": "candidates", "classifier": "scores", "embedder": "embedding"}
 _OWN_PREFIX = "model/"
 
 
@@ -53,7 +54,9 @@ def graft(
     front.write_into(graph, front=True)
     back.write_into(graph, front=False)
     batch = 1 if fixed_batch else BATCH
-    row = [context.max_candidates, 6 + len(head.extras)] if head.task == "detector" else [head.fits(border).classes]
+    row = [classes_of(head, context)]
+    if head.task == "detector":
+        row = [context.max_candidates, 6 + len(extras_of(head, context))]
     _set_border(graph, [batch, border.height, border.width, 3], result_name, [batch, *row])
     return _checked(grafted)
 

@@ -10,12 +10,12 @@ that detectors share.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from vedette_engines.graft.preprocess import Preprocessing
     from vedette_engines.graft.signature import Signature
 
-Task = Literal["detector", "classifier"]
+Task = Literal["detector", "classifier", "embedder"]
 BoxFormat = Literal["xyxy", "cxcywh"]
+Background = Literal["none", "first", "last"]
+Quad = tuple[float, float, float, float]
+Pair = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,18 @@ class Fit:
     """Whether a model's outputs look like a head's.
 
     Attributes:
-        classes: How many classes the outputs have; 0 when they do not fit.
+        classes: How many classes the outputs have (dimensions of an embedder); 0 when they do not fit.
         reason: In words: what was recognised, or what is missing.
+        named: The outputs' names say so too: `--head auto` prefers such a head to those that go by shapes alone.
+        counted: The shapes tell the number of classes; else as many as there are labels.
+        auto: `--head auto` may take the head; else it must be asked for.
     """
 
     classes: int
     reason: str
+    named: bool = False
+    counted: bool = True
+    auto: bool = True
 
     @property
     def ok(self) -> bool:
@@ -49,25 +58,67 @@ class Fit:
 class HeadOptions:
     """What shapes cannot tell; None until it was said or measured.
 
+    A head settles what means something to it and leaves the rest None, so that what was said in vain is noticed.
+
     Attributes:
         activated: Scores have been through their sigmoid or softmax in the model.
         normalised: Boxes are fractions of the input size, not pixels.
         box_format: Corners, or centre and size.
+        background: Which column of the class scores stands for nothing, and so for a softmax over all of them.
+        priors: The boxes that offsets are measured from, in the model's order.
+        variances: Factors on the offsets of the centre and of the size.
+        anchors: Widths and heights in pixels that sizes are factors of, level by level.
+        reg_max: Largest distance, in cells, of a box side that is written as a distribution.
+        keypoints: Names of the keypoints, in the model's order.
+        unit_length: The engine scales each embedding to length 1.
+        classes: How many labels were given, on the way in; how many classes there are, settled. None: as `Fit` says.
+        extras: Names of the columns after score and class; None: as the head says.
     """
 
     activated: bool | None = None
     normalised: bool | None = None
     box_format: BoxFormat | None = None
+    background: Background | None = None
+    priors: tuple[Quad, ...] | None = None
+    variances: Pair | None = None
+    anchors: tuple[Pair, ...] | None = None
+    reg_max: int | None = None
+    keypoints: tuple[str, ...] | None = None
+    unit_length: bool | None = None
+    classes: int | None = None
+    extras: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
-        parts = []
-        if self.activated is not None:
-            parts.append("scores are probabilities" if self.activated else "scores are logits")
-        if self.box_format is not None:
-            parts.append(f"boxes are {self.box_format}")
-        if self.normalised is not None:
-            parts.append("fractions of the input" if self.normalised else "in pixels")
-        return ", ".join(parts)
+        told = ((tell, getattr(self, name)) for name, tell in _TELLING.items())
+        return ", ".join(tell(value) for tell, value in told if value is not None)
+
+
+# How each option reads, for people.
+_TELLING: Mapping[str, Callable[[Any], str]] = {
+    "activated": lambda value: "scores are probabilities" if value else "scores are logits",
+    "background": lambda value: "no background class" if value == "none" else f"background class {value}",
+    "box_format": lambda value: f"boxes are {value}",
+    "normalised": lambda value: "fractions of the input" if value else "in pixels",
+    "priors": lambda value: f"{len(value)} priors",
+    "variances": lambda value: "variances {:g}, {:g}".format(*value),
+    "anchors": lambda value: "anchors " + ", ".join(f"{width:g}x{height:g}" for width, height in value),
+    "reg_max": lambda value: f"distances up to {value} cells",
+    "keypoints": lambda value: f"{len(value)} keypoints",
+    "unit_length": lambda value: "scaled to length 1" if value else "length as the model gives it",
+}
+# How each option is said, for messages.
+OPTION_FLAGS: Mapping[str, str] = {
+    "activated": "--activated/--logits",
+    "normalised": "--normalised/--pixels",
+    "box_format": "--box-format",
+    "background": "--background",
+    "priors": "--priors",
+    "variances": "--variances",
+    "anchors": "--anchors",
+    "reg_max": "--reg-max",
+    "keypoints": "--keypoints",
+    "unit_length": "--unit-length/--own-length",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +143,9 @@ class Reading:
     """A raw output read in plain NumPy, nothing left out and nothing sorted.
 
     Attributes:
-        scores: `float32 [N, A, C]` of a detector with A anchors, `float32 [N, C]` of a classifier.
-        boxes: `float32 [N, A, 4]`, corners in input pixels; empty for a classifier.
+        scores: `float32 [N, A, C]` of a detector with A anchors, `float32 [N, C]` of a classifier; of an embedder the
+            embeddings, `float32 [N, D]`.
+        boxes: `float32 [N, A, 4]`, corners in input pixels; empty for a classifier and an embedder.
         extras: `float32 [N, A, E]`, further columns.
     """
 
@@ -122,7 +174,7 @@ class Head(Protocol):
 
     @property
     def extras(self) -> tuple[str, ...]:
-        """Names of the columns after score and class."""
+        """Names of the columns after score and class, unless the options name them."""
         ...
 
     def fits(self, signature: Signature) -> Fit:
@@ -142,10 +194,30 @@ class Head(Protocol):
             context: Sizes and options.
 
         Returns:
-            A tensor `float32 [N, K, 6 + E]` for a detector, `float32 [N, C]` for a classifier.
+            A tensor `float32 [N, K, 6 + E]` for a detector, `float32 [N, C]` for a classifier, `float32 [N, D]` for an
+            embedder.
         """
         ...
 
     def read(self, raw: Sequence[NDArray[Any]], context: HeadContext) -> Reading:
         """Read the raw outputs in NumPy: the same arithmetic, written as the definition reads."""
         ...
+
+
+@runtime_checkable
+class Doubter(Protocol):
+    """A head that can tell from values that outputs of the right shapes are another family's; heads need not be one."""
+
+    def doubt(self, raw: Sequence[NDArray[Any]], signature: Signature) -> str:
+        """Tell what in the raw outputs on sample frames speaks against this head; empty: nothing."""
+        ...
+
+
+def classes_of(head: Head, context: HeadContext) -> int:
+    """Tell how many classes an engine has, or dimensions, once the options are settled."""
+    return context.options.classes or head.fits(context.signature).classes
+
+
+def extras_of(head: Head, context: HeadContext) -> tuple[str, ...]:
+    """Name the columns after score and class, once the options are settled."""
+    return head.extras if context.options.extras is None else context.options.extras

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vedette_engines.graft.head import Fit, HeadContext, HeadOptions, Reading, Task
-from vedette_engines.graft.heads import steps
+from vedette_engines.graft.heads import pairs, steps
 from vedette_engines.graft.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -16,34 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vedette_engines.graft.builder import GraphBuilder
-    from vedette_engines.graft.signature import Output, Signature
-
-T = TypeVar("T")
-
-
-def tell_apart(outputs: Sequence[Output]) -> tuple[int, int] | None:
-    """Find which output holds the boxes and which the scores; None when it cannot be told.
-
-    Where both could be boxes (`[N, A, 4]` twice: four classes), their names decide.
-    """
-    if len(outputs) != 2:
-        return None
-    ways = [
-        (boxes, scores)
-        for boxes, scores in ((0, 1), (1, 0))
-        if _are_boxes(outputs[boxes].shape) and _are_scores(outputs[scores].shape, outputs[boxes].shape)
-    ]
-    if len(ways) > 1:
-        ways = [way for way in ways if "box" in outputs[way[0]].name.lower()]
-    return ways[0] if len(ways) == 1 else None
-
-
-def _are_boxes(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and shape[2] == 4
-
-
-def _are_scores(shape: tuple[int, ...], boxes: tuple[int, ...]) -> bool:
-    return len(shape) in {2, 3} and shape[1] == boxes[1]
+    from vedette_engines.graft.signature import Signature
 
 
 class BoxesScoresHead:
@@ -56,48 +29,48 @@ class BoxesScoresHead:
 
     def fits(self, signature: Signature) -> Fit:
         """Judge by two outputs with the same number of anchors, one of them four wide."""
-        ways = tell_apart(signature.outputs)
-        if ways is None:
+        if pairs.tell_apart(signature.outputs) is None:
             return Fit(0, "wants two outputs, boxes [N, anchors, 4] and scores [N, anchors, classes] or [N, anchors]")
-        boxes, scores = (signature.outputs[i] for i in ways)
+        boxes, scores = pairs.split(signature.outputs, signature)
         classes = scores.shape[2] if len(scores.shape) == 3 else 1
-        return Fit(classes, f"boxes in {boxes.name}, scores in {scores.name}, {boxes.shape[1]} anchors")
+        named = pairs.calls(scores, "score", "conf", "prob")
+        return Fit(classes, f"boxes in {boxes.name}, scores in {scores.name}, {boxes.shape[1]} anchors", named)
 
     def settle(self, options: HeadOptions, raw: Sequence[NDArray[Any]], signature: Signature) -> HeadOptions:
         """Tell probabilities from logits, and pixels from fractions, by their range."""
-        boxes, scores = self._split(raw, signature)
-        normalised = options.normalised
-        activated = steps.settle_activated(options.activated, scores)
-        if normalised is None:
-            normalised = steps.are_fractions(boxes)
-        return HeadOptions(activated, normalised, options.box_format or "xyxy")
+        boxes, scores = pairs.split(raw, signature)
+        background = options.background
+        columns = scores.shape[2] if scores.ndim == 3 else 1
+        start, end = steps.class_columns(columns, background)
+        return HeadOptions(
+            steps.settle_activated(options.activated, scores),
+            steps.settle_normalised(options.normalised, boxes),
+            options.box_format or "xyxy",
+            background,
+            classes=end - start,
+        )
+
+    def doubt(self, raw: Sequence[NDArray[Any]], signature: Signature) -> str:
+        """Doubt corners in the wrong order."""
+        boxes, _ = pairs.split(raw, signature)
+        turned = float((boxes[..., 2:] < boxes[..., :2]).any(axis=-1).mean())
+        return f"{turned:.0%} of the boxes would have their corners the wrong way round" if turned > 0.01 else ""
 
     def build(self, graph: GraphBuilder, outputs: Sequence[str], context: HeadContext) -> str:
         """Reduce over the classes first, then gather the K best rows of both outputs."""
-        boxes, scores = (steps.as_float32(graph, tensor) for tensor in self._split(outputs, context.signature))
-        shape = self._split(context.signature.outputs, context.signature)[1].shape
+        boxes, raw = (steps.as_float32(graph, tensor) for tensor in pairs.split(outputs, context.signature))
+        shape = pairs.split(context.signature.outputs, context.signature)[1].shape
         if len(shape) == 2:
-            scores = graph.unsqueeze(scores, 2)
-        classes = shape[2] if len(shape) == 3 else 1
-        best_score = graph.reduce_max(scores, 2)
-        if not context.options.activated:
-            best_score = graph.add("Sigmoid", best_score)
-        best = steps.best_anchors(graph, best_score, context)
+            raw = graph.unsqueeze(raw, 2)
+        scores = steps.class_scores(graph, raw, shape[2] if len(shape) == 3 else 1, context)
+        best = steps.best_anchors(graph, scores.best, context)
         best_boxes = steps.pixel_corners(graph, steps.gather_anchors(graph, boxes, best, 4), context)
-        best_class = steps.best_class(graph, steps.gather_anchors(graph, scores, best, classes))
+        best_class = steps.best_class(graph, steps.gather_anchors(graph, scores.rows, best, scores.count))
         return steps.assemble(graph, best_boxes, best.scores, best_class, context)
 
     def read(self, raw: Sequence[NDArray[Any]], context: HeadContext) -> Reading:
         """Decode every anchor and every class."""
-        boxes, scores = (value.astype(np.float32) for value in self._split(raw, context.signature))
+        boxes, scores = (value.astype(np.float32) for value in pairs.split(raw, context.signature))
         if scores.ndim == 2:
             scores = scores[..., None]
-        if not context.options.activated:
-            scores = steps.sigmoid(scores)
-        return Reading(scores, steps.read_corners(boxes, context))
-
-    def _split(self, things: Sequence[T], signature: Signature) -> tuple[T, T]:
-        ways = tell_apart(signature.outputs)
-        if ways is None:
-            raise ValueError(f"the outputs {signature.shapes} are not boxes and scores")
-        return things[ways[0]], things[ways[1]]
+        return Reading(steps.read_class_scores(scores, context), steps.read_corners(boxes, context))

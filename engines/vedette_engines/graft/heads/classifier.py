@@ -8,7 +8,7 @@ import numpy as np
 
 from vedette_engines.errors import ImportInputError
 from vedette_engines.graft.head import Fit, HeadContext, HeadOptions, Reading, Task
-from vedette_engines.graft.heads import steps
+from vedette_engines.graft.heads import pairs, steps
 from vedette_engines.graft.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ class ClassifierHead:
 
     def fits(self, signature: Signature) -> Fit:
         """Judge by one output of rank 2, or of rank 4 that is one pixel large."""
-        shape = signature.outputs[0].shape
+        output = signature.outputs[0]
+        shape = output.shape
         if len(signature.outputs) == 1 and (len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1))):
-            return Fit(shape[1], f"one score for each of {shape[1]} classes")
+            named = pairs.calls(output, "logit", "prob", "score", "class")
+            return Fit(shape[1], f"one score for each of {shape[1]} classes", named)
         return Fit(0, "wants one output [N, classes]")
 
     def settle(

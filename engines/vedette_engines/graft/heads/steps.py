@@ -1,4 +1,8 @@
-"""Steps that the detectors' heads share: pick the best anchors first, then work on those alone."""
+"""Steps that the detectors' heads share: pick the best anchors first, then work on those alone.
+
+Each step in the graph has its likeness in NumPy (`read_...`). Both are there for heads of your own, too: TensorRT takes
+every operator that stands here, and none mixes the frames of a batch.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vedette_engines.graft.builder import GraphBuilder
-    from vedette_engines.graft.head import HeadContext
+    from vedette_engines.graft.head import Background, HeadContext
 
 # Half precision rounds a sum of probabilities so far from 1.
 ROUNDING = 1e-3
@@ -54,6 +58,38 @@ def gather_anchor_columns(graph: GraphBuilder, tensor: str, best: Best, height: 
 def best_class(graph: GraphBuilder, class_scores: str) -> str:
     """Find the best class of each row of `[N, K, C]`, as `float32 [N, K, 1]`."""
     return graph.float32(graph.add("ArgMax", class_scores, axis=2, keepdims=1))
+
+
+def class_columns(columns: int, background: Background | None) -> tuple[int, int]:
+    """Tell which of the columns of class scores are classes, as `start, end`: all but the one for the background."""
+    return (1 if background == "first" else 0, columns - (1 if background == "last" else 0))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """What the class scores of all anchors say.
+
+    Attributes:
+        best: Tensor `float32 [N, A]`, the best class's probability.
+        rows: Tensor `float32 [N, A, count]`, rising with the probabilities: which class is the best.
+        count: How many classes there are.
+    """
+
+    best: str
+    rows: str
+    count: int
+
+
+def class_scores(graph: GraphBuilder, raw: str, columns: int, context: HeadContext) -> ClassScores:
+    """Read `float32 [N, A, columns]`: logits go through a softmax where there is a background, else a sigmoid each."""
+    background = context.options.background
+    activated = context.options.activated
+    if not activated and background in {"first", "last"}:
+        raw, activated = graph.add("Softmax", raw, axis=2), True
+    start, end = class_columns(columns, background)
+    rows = raw if (start, end) == (0, columns) else graph.slice(raw, start, end, 2)
+    best = graph.reduce_max(rows, 2)
+    return ClassScores(best if activated else graph.add("Sigmoid", best), rows, end - start)
 
 
 def corners(graph: GraphBuilder, centre: str, size: str) -> str:
@@ -104,6 +140,22 @@ def read_corners(boxes: NDArray[np.float32], context: HeadContext) -> NDArray[np
     return np.concatenate([centre - size / 2, centre + size / 2], axis=-1, dtype=np.float32)
 
 
+def read_class_scores(values: NDArray[np.float32], context: HeadContext) -> NDArray[np.float32]:
+    """Turn `float32 [N, A, columns]` into the classes' probabilities, in NumPy."""
+    background = context.options.background
+    if not context.options.activated:
+        values = softmax(values) if background in {"first", "last"} else sigmoid(values)
+    start, end = class_columns(values.shape[2], background)
+    return values[..., start:end]
+
+
+def softmax(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Turn logits along the last axis into shares of 1, in NumPy."""
+    powers: NDArray[np.float32] = np.exp(values - values.max(axis=-1, keepdims=True)).astype(np.float32)
+    shares: NDArray[np.float32] = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
+
+
 def sigmoid(values: NDArray[Any]) -> NDArray[np.float32]:
     """Squash to 0..1, in NumPy, without overflow: by the hyperbolic tangent."""
     squashed: NDArray[np.float32] = (0.5 * (1 + np.tanh(0.5 * values.astype(np.float32)))).astype(np.float32)
@@ -118,6 +170,11 @@ def are_probabilities(values: NDArray[Any]) -> bool:
 def are_fractions(boxes: NDArray[Any]) -> bool:
     """Whether boxes are fractions of the input: none reaches two pixels, even beyond the border."""
     return bool(boxes.size and np.abs(boxes).max() < 2)
+
+
+def settle_normalised(said: bool | None, boxes: NDArray[Any]) -> bool:
+    """Tell whether boxes are fractions: as it was said, else by their range."""
+    return are_fractions(boxes) if said is None else said
 
 
 def settle_activated(said: bool | None, values: NDArray[Any]) -> bool:

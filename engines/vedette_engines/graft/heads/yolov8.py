@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from vedette_engines.graft.signature import Signature
 
 
+# A logit beyond this is a pixel.
+LARGEST_LOGIT = 40
+
+
 class YoloV8Head:
     """One output `[N, 4 + C, A]`: centre and size, then C class scores."""
 
@@ -44,11 +48,18 @@ class YoloV8Head:
         signature: Signature,  # noqa: ARG002 - the seam gives it
     ) -> HeadOptions:
         """Tell probabilities from logits, and pixels from fractions, by their range."""
-        normalised = options.normalised
         activated = steps.settle_activated(options.activated, raw[0][:, 4:])
-        if normalised is None:
-            normalised = steps.are_fractions(raw[0][:, :4])
+        normalised = steps.settle_normalised(options.normalised, raw[0][:, :4])
         return HeadOptions(activated, normalised, options.box_format or "cxcywh")
+
+    def doubt(
+        self,
+        raw: Sequence[NDArray[Any]],
+        signature: Signature,  # noqa: ARG002 - the seam gives it
+    ) -> str:
+        """Doubt scores that are so large that they must be pixels: of keypoints, say."""
+        largest = float(raw[0][:, 4:].max())
+        return f"rows from 4 on reach {largest:.3g}, too much for scores" if largest > LARGEST_LOGIT else ""
 
     def build(self, graph: GraphBuilder, outputs: Sequence[str], context: HeadContext) -> str:
         """Reduce over the classes first, then turn the K best columns into rows."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vedette_engines.graft.head import Fit, HeadContext, HeadOptions, Reading, Task
-from vedette_engines.graft.heads import steps
+from vedette_engines.graft.heads import grids, steps
 from vedette_engines.graft.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from vedette_engines.graft.builder import GraphBuilder
     from vedette_engines.graft.signature import Signature
+
+
+# exp(8) cells of 8 pixels are 24,000 pixels.
+LARGEST_LOG = 8
 
 
 class YoloxHead:
@@ -40,11 +44,7 @@ class YoloxHead:
 
     def cells(self, signature: Signature) -> NDArray[np.float32]:
         """Tabulate every anchor's column, row and stride, as `float32 [A, 3]`."""
-        grids = []
-        for stride in self.strides:
-            rows, columns = np.mgrid[: signature.height // stride, : signature.width // stride]
-            grids.append(np.stack([columns, rows, np.full_like(rows, stride)], -1).reshape(-1, 3))
-        return np.concatenate(grids).astype(np.float32)
+        return grids.cells(signature, self.strides)
 
     def fits(self, signature: Signature) -> Fit:
         """Judge by one output of rank 3 with exactly the grids' number of anchors."""
@@ -63,6 +63,15 @@ class YoloxHead:
         """Tell probabilities from logits by their range."""
         activated = steps.settle_activated(options.activated, raw[0][..., 4:])
         return HeadOptions(activated=activated)
+
+    def doubt(
+        self,
+        raw: Sequence[NDArray[Any]],
+        signature: Signature,  # noqa: ARG002 - the seam gives it
+    ) -> str:
+        """Doubt logarithms of sizes that no box has: those are decoded boxes."""
+        largest = float(raw[0][..., 2:4].max())
+        return f"columns 2 and 3 reach {largest:.3g}, too much for logarithms" if largest > LARGEST_LOG else ""
 
     def build(self, graph: GraphBuilder, outputs: Sequence[str], context: HeadContext) -> str:
         """Reduce over the classes first, then decode the K best boxes only."""
