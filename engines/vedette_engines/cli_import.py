@@ -14,6 +14,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 import typer
 
 from vedette_engines import cli_values
+from vedette_engines.cli_heads import (
+    PANEL,
+    Activated,
+    Anchors,
+    BackgroundClass,
+    Boxes,
+    Keypoints,
+    Normalised,
+    Priors,
+    RegMax,
+    UnitLength,
+    Variances,
+    head_options,
+)
 from vedette_engines.cli_roots import DEFAULT_ROOT, VARIABLE, user_roots
 from vedette_engines.errors import MissingRuntimeError
 from vedette_engines.manifest import Defaults, Placement
@@ -21,26 +35,28 @@ from vedette_engines.manifest import Defaults, Placement
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from vedette_engines.graft.head import BoxFormat
     from vedette_engines.graft.preprocess import ChannelOrder
     from vedette_engines.importing import ImportRequest
 
 T = TypeVar("T")
 
 _MODEL = "Preprocessing (default: the head's own)"
-_OUTPUT = "Output"
 _NEEDED = ("onnx", "onnxruntime")
 _WHOLE = re.compile(r"\d{1,9}")
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model, as its trainer exported it.")]
 Name = Annotated[str, typer.Option(metavar="NAME", help="Name of the engine: a-z 0-9 . _ -")]
-Labels = Annotated[Path, typer.Option(metavar="FILE", help="Class names, one a line, the first for class 0.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Class names, one a line, the first for class 0. An embedder has none."),
+]
 Head = Annotated[
     str,
     typer.Option(
         metavar="HEAD",
-        help="How the model writes its results: yolox, yolov8, boxes-scores, classifier, a plug-in's, or auto: "
-        "whichever alone fits the outputs.",
+        help="How the model writes its results: yolox, yolov5, yolov5-raw, yolov8, yolov8-pose, yolov10, detr, ssd, "
+        "boxes-scores, nanodet, cells, centernet, classifier, embedder, a plug-in's, or auto: whichever alone fits the "
+        "outputs.",
     ),
 ]
 Version = Annotated[str, typer.Option(metavar="V", help="Version of the engine. Default: the next whole number.")]
@@ -72,44 +88,20 @@ Letterbox = Annotated[
     typer.Option(metavar="top-left|centre", help="Where the picture stands in the input."),
 ]
 Pad = Annotated[str, typer.Option(metavar="GREY", help="Grey value beside it, 0..255.")]
-Activated = Annotated[
-    bool | None,
-    typer.Option(
-        "--activated/--logits",
-        help="Scores have been through their sigmoid or softmax, or not. Default: measured.",
-        rich_help_panel=_OUTPUT,
-    ),
-]
-Normalised = Annotated[
-    bool | None,
-    typer.Option(
-        "--normalised/--pixels",
-        help="Boxes are fractions of the input size, or pixels. Default: measured.",
-        rich_help_panel=_OUTPUT,
-    ),
-]
-Boxes = Annotated[
-    str,
-    typer.Option(
-        metavar="xyxy|cxcywh",
-        help="Boxes are corners, or centre and size. Default: xyxy for boxes-scores, cxcywh for yolov8.",
-        rich_help_panel=_OUTPUT,
-    ),
-]
 MaxCandidates = Annotated[
     str,
-    typer.Option(metavar="K", help="Most rows of a detector, 1..3840.", rich_help_panel=_OUTPUT),
+    typer.Option(metavar="K", help="Most rows of a detector, 1..3840.", rich_help_panel=PANEL),
 ]
 ScoreFloor = Annotated[
     str,
-    typer.Option(metavar="P", help="A row scored below this is void, 0..1, above 0.", rich_help_panel=_OUTPUT),
+    typer.Option(metavar="P", help="A row scored below this is void, 0..1, above 0.", rich_help_panel=PANEL),
 ]
 MinScore = Annotated[
     str,
     typer.Option(
         metavar="P",
         help="Lowest score reported to a channel that says nothing, 0..1.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=PANEL,
     ),
 ]
 Iou = Annotated[
@@ -117,7 +109,7 @@ Iou = Annotated[
     typer.Option(
         metavar="P",
         help="Overlap above which two boxes of a class are one, 0..1.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=PANEL,
     ),
 ]
 Frames = Annotated[
@@ -138,7 +130,7 @@ def import_command(
     model: Model,
     *,
     name: Name,
-    labels: Labels,
+    labels: Labels = None,
     head: Head = "auto",
     version: Version = "",
     engines_dir: EnginesDir = None,
@@ -152,6 +144,13 @@ def import_command(
     activated: Activated = None,
     normalised: Normalised = None,
     box_format: Boxes = "",
+    background: BackgroundClass = "",
+    priors: Priors = None,
+    variances: Variances = "",
+    anchors: Anchors = "",
+    reg_max: RegMax = "",
+    keypoints: Keypoints = "",
+    unit_length: UnitLength = None,
     max_candidates: MaxCandidates = "300",
     score_floor: ScoreFloor = "0.01",
     min_score: MinScore = "0.25",
@@ -185,7 +184,6 @@ def import_request(given: Mapping[str, Any]) -> ImportRequest:
     Raises:
         ImportInputError: A value is wrong.
     """
-    from vedette_engines.graft.head import HeadOptions  # noqa: PLC0415
     from vedette_engines.importing import MAX_CANDIDATES, ImportRequest  # noqa: PLC0415
 
     def optional(option: str, read: Callable[[str, str], T]) -> T | None:
@@ -193,11 +191,10 @@ def import_request(given: Mapping[str, Any]) -> ImportRequest:
         return read(f"--{option.replace('_', '-')}", value) if value else None
 
     order = optional("order", lambda option, value: cli_values.choice(option, value, ("bgr", "rgb")))
-    boxes = optional("box_format", lambda option, value: cli_values.choice(option, value, ("xyxy", "cxcywh")))
     root = user_roots([given["engines_dir"]] if given["engines_dir"] else None)[0]
     return ImportRequest(
         model=given["model"],
-        labels=cli_values.labels(given["labels"]),
+        labels=cli_values.labels(given["labels"]) if given["labels"] else (),
         name=given["name"],
         version=given["version"] or next_version(root, given["name"]),
         root=root,
@@ -211,7 +208,7 @@ def import_request(given: Mapping[str, Any]) -> ImportRequest:
         pad=cli_values.whole("--pad", given["pad"], 0, 255),
         max_candidates=cli_values.whole("--max-candidates", given["max_candidates"], 1, MAX_CANDIDATES),
         score_floor=cli_values.share("--score-floor", given["score_floor"]),
-        options=HeadOptions(given["activated"], given["normalised"], cast("BoxFormat | None", boxes)),
+        options=head_options(given),
         frames=tuple(given["frames"] or ()),
         simplify=given["simplify"],
         defaults=Defaults(cli_values.share("--min-score", given["min_score"]), cli_values.share("--iou", given["iou"])),

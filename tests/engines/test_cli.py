@@ -84,7 +84,7 @@ def test_every_option_reaches_the_engine(tool: Tool) -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--head", "ssd"], ["--head is 'ssd'", "yolox, yolov8, boxes-scores, classifier, auto"]),
+        (["--head", "retina"], ["--head is 'retina'", "yolox, yolov5, "]),
         (["--head", "classifier"], ["output [1, 84, 8]", "wants one output [N, classes]", "these fit: yolox"]),
         (["--order", "gbr"], ["--order is 'gbr'", "bgr or rgb"]),
         (["--scale", "1/0"], ["--scale is '1/0'", "a number"]),
