@@ -145,7 +145,7 @@ def _own_options(
     optimise: Annotated[
         str,
         typer.Option(
-            metavar="basic|extended|all",
+            metavar="basic|extended",
             help="Let ONNX Runtime rewrite the files it runs, now instead of at each load.",
             rich_help_panel=_PRECISION,
         ),

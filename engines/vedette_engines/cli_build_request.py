@@ -105,7 +105,7 @@ def build_request(words: Mapping[str, Any]) -> BuildRequest:
         lowering=_lowering(words),
         gates=parse_gates(words["gate"]),
         per_layer=words["per_layer"],
-        optimise=_one_of("optimise", words, ("basic", "extended", "all")),
+        optimise=cast("Any", _one_of("optimise", words, ("basic", "extended")) or None),
         plans=_plans(words) if words["profile"] else None,
         bench=_bench(words) if words["bench"] else None,
         publish=words["publish"],

@@ -93,13 +93,10 @@ class Builder:
             raise ImportInputError(f"the source is {base} already; a lower precision is made of an FP32 source")
         candidates += lowering.lower(self._bench, made, manifest, split)
         plans = planning.plan(self._bench, candidates, request.plans) if request.plans else []
-        if request.optimise:
-            candidates = [
-                planning.optimised(self._bench, candidate, manifest)
-                if candidate.backend is Backend.ONNXRUNTIME
-                else candidate
-                for candidate in candidates
-            ]
+        candidates = [
+            planning.optimised(self._bench, candidate) if candidate.backend is Backend.ONNXRUNTIME else candidate
+            for candidate in candidates
+        ]
         if request.bench:
             self._measure(manifest, candidates)
         self._publish(publishing.package(manifest, candidates, plans, self._provenance(exported, split)))
@@ -108,7 +105,7 @@ class Builder:
         footage = self._request.footage
         if not footage.given:
             return Split((), ())
-        return split_clips(footage.calibration, footage.validation, footage.frames)
+        return split_clips(footage.calibration, footage.validation, footage.frames, self._say)
 
     def _refuse_bad_root(self) -> None:
         root = self._request.engine.root
@@ -140,7 +137,7 @@ class Builder:
             "exporter": figures["exporter"],
             "calibration_sha256": clips_digest(split.calibration) if split.calibration else "",
             "validation_sha256": clips_digest(split.validation) if split.validation else "",
-            "optimised": self._request.optimise,
+            "optimised": self._request.optimise or "",
             **{f"version_{name}": version for name, version in self._report.versions.items()},
             **self._report.machine,
         }

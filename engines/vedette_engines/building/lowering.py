@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from vedette_engines.errors import ImportInputError
 from vedette_engines.footage.clips import clips_digest
 from vedette_engines.footage.frames import read_frames
 from vedette_engines.lower.fp16 import to_fp16
-from vedette_engines.lower.int8 import CalibrationPlan, to_int8, to_int8_dynamic
+from vedette_engines.lower.int8 import to_int8, to_int8_dynamic
+from vedette_engines.lower.plan import CalibrationPlan
 from vedette_engines.lower.sensitivity import auto_exclude
 from vedette_engines.manifest import Backend, Precision
 
@@ -22,10 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from vedette_engines.building.request import Int8Target
+    from vedette_engines.building.request import Int8Target, Lowering
     from vedette_engines.building.step import Say, StepResult
     from vedette_engines.building.workbench import Workbench
-    from vedette_engines.compare.agreement import Agreement
+    from vedette_engines.compare.result import Agreement
     from vedette_engines.footage.clips import Split
     from vedette_engines.manifest import Manifest
 
@@ -87,7 +89,7 @@ def _fp16(bench: Workbench, made: StepResult, manifest: Manifest, split: Split) 
 def _int8(bench: Workbench, made: StepResult, manifest: Manifest, split: Split, target: Int8Target) -> Candidate:
     wanted = bench.request.lowering
     name = f"int8-{target}"
-    plan = CalibrationPlan.of(wanted.method, wanted.percentile, wanted.exclude)
+    plan = _calibration_plan(wanted)
     goal = gate_for(manifest.task, Precision.INT8, bench.request.gates)
 
     def produce(folder: Path, say: Say) -> Mapping[str, Any]:
@@ -124,6 +126,11 @@ def _int8(bench: Workbench, made: StepResult, manifest: Manifest, split: Split, 
     lowered = bench.stage(name, inputs, produce)
     backend = Backend.TENSORRT if target == "tensorrt" else Backend.ONNXRUNTIME
     return _judged(bench, name, Precision.INT8, backend, (made, lowered), manifest, split)
+
+
+def _calibration_plan(wanted: Lowering) -> CalibrationPlan:
+    given = {"method": wanted.method, "percentile": wanted.percentile, "exclude": wanted.exclude}
+    return dataclasses.replace(CalibrationPlan(), **{name: value for name, value in given.items() if value})  # type: ignore[arg-type]
 
 
 def _loss(manifest: Manifest, content: bytes, frames: Sequence[Any]) -> Callable[[bytes], float]:
@@ -167,7 +174,12 @@ def _judged(
         )
         for line in agreement.lines():
             say(line)
-        return {"agreement": agreement.to_json(), "gate": str(gate), "reasons": list(judge(agreement, gate))}
+        return {
+            "agreement": agreement.to_json(),
+            "tables": agreement.tables(),
+            "gate": str(gate),
+            "reasons": list(judge(agreement, gate)),
+        }
 
     inputs = {
         "reference": made.key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,7 @@ def make(bench: Workbench, exported: StepResult, clips: Sequence[Clip], heads: M
         figures: dict[str, Any] = {"parity": dataclasses.asdict(made.report)}
         if exported.figures["kind"] == "onnx":
             return figures
-        with open_reference(spec) as reference:
+        with contextlib.closing(open_reference(spec)) as reference:
             differences = _against_source(made, reference)
         say(f"compared with the source in {reference.name}: {'; '.join(map(str, differences))}")
         return figures | {

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from vedette_engines.importing import ImportRequest
     from vedette_engines.manifest import Precision
+    from vedette_engines.optimise import Level
     from vedette_engines.sources.spec import SourceSpec
 
 Int8Target = Literal["onnxruntime", "tensorrt"]
@@ -136,7 +137,7 @@ class BuildRequest:
         lowering: Precisions besides FP32.
         gates: Bounds by name that replace the defaults: `int8.map50` to 0.93.
         per_layer: Compare layer by layer, too.
-        optimise: ONNX Runtime's own rewriting of the FP32 file: basic, extended, all; empty: none.
+        optimise: Let ONNX Runtime rewrite the files that it runs; `all` is for one machine only and not for a bundle.
         plans: TensorRT plans; None: none.
         bench: Measure what was built; None: do not.
         publish: Publish when all gates are passed.
@@ -153,7 +154,7 @@ class BuildRequest:
     lowering: Lowering = field(default_factory=Lowering)
     gates: Mapping[str, float] = field(default_factory=dict)
     per_layer: bool = False
-    optimise: str = ""
+    optimise: Level | None = None
     plans: PlanWish | None = None
     bench: BenchWish | None = None
     publish: bool = True
