@@ -1,0 +1,372 @@
+"""Streams, events, kernels and graphs of a simulated device."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vedette_engines.cuda.base import CudaError
+from vedette_engines.cuda.ordering import Knowledge, MisuseError, Operation
+from vedette_engines.cuda.simulated_memory import PATTERN, SimulatedBuffer, SimulatedPinned
+from vedette_engines.cuda.timeline import COMPUTE, DOWNLOAD, UPLOAD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from vedette_engines.cuda.simulated import SimulatedDevice
+
+
+@dataclass(slots=True, eq=False)
+class Mark:
+    """One record of an event."""
+
+    knowledge: Knowledge
+    done: bool = False
+    at_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One thing in a stream's queue; without an engine it takes no time.
+
+    Attributes:
+        stream: Whose queue.
+        ticket: Counts what is enqueued.
+        label: What it is.
+        engine: What carries it out; None: nothing has to.
+        duration_s: How long that takes.
+        start: Called when it begins.
+        finish: Called with the time when it is done.
+        awaits: The record that has to be done before it begins.
+    """
+
+    stream: SimulatedStream
+    ticket: int
+    label: str
+    engine: str | None = None
+    duration_s: float = 0.0
+    start: Callable[[], None] = lambda: None
+    finish: Callable[[float], None] = lambda _: None
+    awaits: Mark | None = None
+    began: bool = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may begin as far as its stream is concerned."""
+        return not self.began and (self.awaits is None or self.awaits.done)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One piece of memory that an operation reads or writes.
+
+    Attributes:
+        memory: Which.
+        start: First byte.
+        size: How many bytes.
+        writes: It writes them.
+    """
+
+    memory: SimulatedBuffer | SimulatedPinned
+    start: int
+    size: int
+    writes: bool
+
+    @property
+    def bytes(self) -> NDArray[np.uint8]:
+        """The bytes themselves."""
+        return self.memory.array[self.start : self.start + self.size]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedKernel:
+    """A function of a simulated device.
+
+    Attributes:
+        name: Its name.
+        duration_s: How long a launch takes, by its arguments.
+        function: Does the work on NumPy arrays: a device buffer among the arguments comes as `uint8 [size]`.
+        reads: Which arguments it reads.
+        writes: Which it writes.
+    """
+
+    name: str
+    duration_s: Callable[[Sequence[Any]], float]
+    function: Callable[..., None]
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+
+
+class SimulatedEvent:
+    """A mark in a stream."""
+
+    def __init__(self, device: SimulatedDevice, *, timing: bool) -> None:
+        self._device = device
+        self._timing = timing
+        self.mark: Mark | None = None
+
+    def done(self) -> bool:
+        """Tell whether all before the mark is done; then the host knows it."""
+        self.check_open()
+        if self.mark is None:
+            return True
+        # What is done at this very moment is seen to be done.
+        self._device.clock.sleep(0.0)
+        if self.mark.done:
+            self._device.host.learn(self.mark.knowledge)
+        return self.mark.done
+
+    def synchronize(self) -> None:
+        """Wait until all before the mark is done."""
+        self.check_open()
+        mark = self.mark
+        if mark is None:
+            return
+        self._device.advance_until(lambda: mark.done, "an event's synchronize")
+        self._device.host.learn(mark.knowledge)
+
+    def milliseconds_since(self, earlier: SimulatedEvent) -> float:
+        """Tell the time between two marks."""
+        if not (self._timing and earlier._timing):
+            raise CudaError("CUDA_ERROR_INVALID_HANDLE", "timing events that were made without timing", sticky=False)
+        if self.mark is None or earlier.mark is None or not (self.mark.done and earlier.mark.done):
+            raise CudaError("CUDA_ERROR_NOT_READY", "timing events that are not done", sticky=False)
+        return (self.mark.at_s - earlier.mark.at_s) * 1e3
+
+    def check_open(self) -> None:
+        """Refuse the use of an event that was closed."""
+        if not self._device.is_open(self):
+            raise MisuseError("an event is used after it was closed")
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._device.closed(self)
+
+
+@dataclass(slots=True, eq=False)
+class SimulatedGraph:
+    """Calls that were captured, to be made again."""
+
+    device: SimulatedDevice
+    calls: list[Callable[[SimulatedStream], None]] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.device.closed(self)
+
+
+class SimulatedStream:
+    """A queue of operations.
+
+    Args:
+        device: Whose.
+        handle: Its number.
+        priority: Noted, and nothing else.
+    """
+
+    def __init__(self, device: SimulatedDevice, handle: int, priority: int) -> None:
+        self._device = device
+        self._handle = handle
+        self.priority = priority
+        self._queue: deque[Task] = deque()
+        self._knowledge = Knowledge()
+        self._count = 0
+        self._capture: SimulatedGraph | None = None
+
+    @property
+    def handle(self) -> int:
+        """Its number."""
+        return self._handle
+
+    @property
+    def head(self) -> Task | None:
+        """What is to be done next, or is being done."""
+        return self._queue[0] if self._queue and not self._queue[0].began else None
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is left to be done."""
+        return bool(self._queue)
+
+    def upload(
+        self, target: SimulatedBuffer, source: SimulatedPinned, size: int, *, target_at: int = 0, source_at: int = 0
+    ) -> None:
+        """Copy from pinned memory; its bytes are looked at when the copy is enqueued and when it is done."""
+        into, out_of = Use(target, target_at, size, writes=True), Use(source, source_at, size, writes=False)
+
+        def enqueue(stream: SimulatedStream) -> None:
+            before = out_of.bytes.copy()
+
+            def finish(_: float) -> None:
+                if not np.array_equal(before, out_of.bytes):
+                    raise MisuseError(f"{source.ledger.what} was written while an upload from it was under way")
+                into.bytes[:] = before
+
+            stream.enqueue("upload", UPLOAD, stream._device.copy_s(size), (out_of, into), finish)
+
+        self._do(enqueue)
+
+    def download(
+        self, target: SimulatedPinned, source: SimulatedBuffer, size: int, *, target_at: int = 0, source_at: int = 0
+    ) -> None:
+        """Copy to pinned memory; until it is done there is a pattern in it."""
+        into, out_of = Use(target, target_at, size, writes=True), Use(source, source_at, size, writes=False)
+
+        def enqueue(stream: SimulatedStream) -> None:
+            def start() -> None:
+                into.bytes[:] = PATTERN
+
+            def finish(_: float) -> None:
+                if (into.bytes != PATTERN).any():
+                    raise MisuseError(f"{target.ledger.what} was written while a download into it was under way")
+                into.bytes[:] = out_of.bytes
+
+            stream.enqueue("download", DOWNLOAD, stream._device.copy_s(size), (out_of, into), finish, start)
+
+        self._do(enqueue)
+
+    def copy(
+        self, target: SimulatedBuffer, source: SimulatedBuffer, size: int, *, target_at: int = 0, source_at: int = 0
+    ) -> None:
+        """Copy on the device."""
+        into, out_of = Use(target, target_at, size, writes=True), Use(source, source_at, size, writes=False)
+
+        def finish(_: float) -> None:
+            into.bytes[:] = out_of.bytes
+
+        self._do(lambda stream: stream.enqueue("copy", COMPUTE, 0.0, (out_of, into), finish))
+
+    def launch(
+        self, kernel: SimulatedKernel, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any]
+    ) -> None:
+        """Run a kernel on the bytes of its buffers."""
+        if not all(size > 0 for size in (*grid, *block)):
+            raise CudaError("CUDA_ERROR_INVALID_VALUE", f"launching {kernel.name} on grid {grid}", sticky=False)
+        uses = [_whole(arguments[place], writes=place in kernel.writes) for place in (*kernel.reads, *kernel.writes)]
+
+        def finish(_: float) -> None:
+            kernel.function(*(entry.array if isinstance(entry, SimulatedBuffer) else entry for entry in arguments))
+
+        self._do(lambda stream: stream.enqueue(kernel.name, COMPUTE, kernel.duration_s(arguments), uses, finish))
+
+    def work(self, label: str, duration_s: float, uses: Sequence[Use], function: Callable[[], None]) -> None:
+        """Do what a library would enqueue: an engine's run."""
+        self._do(lambda stream: stream.enqueue(label, COMPUTE, duration_s, uses, lambda _: function()))
+
+    def record(self, event: SimulatedEvent) -> None:
+        """Mark this place."""
+        event.check_open()
+        self._check_open()
+        self._refuse_capture("recording an event")
+        mark = event.mark = Mark(self._knowledge.copy())
+        mark.knowledge.learn(self._device.host)
+
+        def finish(moment_s: float) -> None:
+            mark.done, mark.at_s = True, moment_s
+
+        self._queue.append(Task(self, self._device.ticket(), "record", finish=finish))
+
+    def wait(self, event: SimulatedEvent) -> None:
+        """Let what follows begin after the mark as it stands now."""
+        event.check_open()
+        self._check_open()
+        self._refuse_capture("waiting for an event")
+        if event.mark is None:
+            return
+        self._knowledge.learn(event.mark.knowledge)
+        self._queue.append(Task(self, self._device.ticket(), "wait", awaits=event.mark))
+
+    def synchronize(self) -> None:
+        """Wait until everything in it is done."""
+        self._check_open()
+        self._refuse_capture("synchronizing")
+        self._device.advance_until(lambda: not self._queue, f"stream {self._handle}'s synchronize")
+        self._device.host.learn(self._knowledge)
+
+    def begin_capture(self) -> None:
+        """Note what follows instead of doing it."""
+        if not self._device.facts.features.graphs:
+            raise CudaError("CUDA_ERROR_NOT_SUPPORTED", "capturing a graph", sticky=False)
+        self._refuse_capture("beginning a capture")
+        self._capture = SimulatedGraph(self._device)
+
+    def end_capture(self) -> SimulatedGraph:
+        """End the capture."""
+        if self._capture is None:
+            raise CudaError("CUDA_ERROR_STREAM_CAPTURE_UNMATCHED", "ending a capture", sticky=False)
+        graph, self._capture = self._capture, None
+        self._device.opened(graph, "a graph")
+        return graph
+
+    def launch_graph(self, graph: SimulatedGraph) -> None:
+        """Make all the calls again."""
+        if not self._device.is_open(graph):
+            raise MisuseError("a graph is launched after it was closed")
+        for call in graph.calls:
+            call(self)
+
+    def close(self) -> None:
+        """Let go of it.
+
+        Raises:
+            MisuseError: Something in it is not done.
+        """
+        if self._queue:
+            raise MisuseError(f"stream {self._handle} is closed while it has work")
+        self._device.closed(self)
+
+    def enqueue(
+        self,
+        label: str,
+        engine: str,
+        duration_s: float,
+        uses: Sequence[Use],
+        finish: Callable[[float], None],
+        start: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Put an operation in the queue, after checking its order to all others."""
+        self._check_open()
+        self._count += 1
+        operation = Operation(self._handle, self._count)
+        self._knowledge.learn(self._device.host)
+        # Only an earlier operation has to be known; of its own stream all earlier ones are.
+        self._knowledge.note(Operation(self._handle, self._count - 1))
+        what = f"{label} in stream {self._handle}"
+        for use in uses:
+            if not self._device.is_open(use.memory):
+                raise MisuseError(f"{what} uses {use.memory.ledger.what} after it was closed")
+            ledger = use.memory.ledger
+            ledger.forget(self._device.host)
+            ledger.access(what, use.start, use.size, operation, self._knowledge, writes=use.writes)
+        self._knowledge.note(operation)
+        self._queue.append(Task(self, self._device.ticket(), label, engine, duration_s, start, finish))
+
+    def finished(self, task: Task) -> None:
+        """Take a task that is done out of the queue."""
+        self._queue.remove(task)
+
+    def _do(self, call: Callable[[SimulatedStream], None]) -> None:
+        self._check_open()
+        if self._capture is not None:
+            self._capture.calls.append(call)
+        else:
+            call(self)
+
+    def _check_open(self) -> None:
+        if not self._device.is_open(self):
+            raise MisuseError(f"stream {self._handle} is used after it was closed")
+
+    def _refuse_capture(self, doing: str) -> None:
+        if self._capture is not None:
+            raise CudaError("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", doing, sticky=False)
+
+
+def _whole(argument: Any, *, writes: bool) -> Use:
+    if not isinstance(argument, SimulatedBuffer):
+        raise MisuseError(f"a kernel reads or writes {argument!r}, which is no device memory")
+    return Use(argument, 0, argument.size_bytes, writes=writes)
