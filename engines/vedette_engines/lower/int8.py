@@ -1,0 +1,215 @@
+"""Quantise an engine to eight bits with ranges that were measured: explicit Q/DQ nodes, fused by the runtime.
+
+For ONNX Runtime activations are `uint8` with a zero point, which is the fast kind on processors with VNNI; for
+TensorRT they are `int8` without one, and biases stay float32: its parsers take nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorData, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import add_infer_metadata
+
+from vedette_engines.errors import ImportInputError, ImportRefusedError
+from vedette_engines.graft.builder import PREFIX
+from vedette_engines.graft.engine import FRAMES
+from vedette_engines.graft.session import Session
+from vedette_engines.lower.plan import WEIGHTED_OPS, CalibrationPlan, Quantised
+from vedette_engines.lower.prepare import float_activations, is_grafted, load_engine, tail_nodes, weighted_nodes
+from vedette_engines.lower.ranges import Calibration, calibrate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+    from vedette_engines.graft.frames import Sample
+    from vedette_engines.lower.plan import Target
+
+QDQ_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+RANGES_FILE = "ranges.json"
+# The narrowest range, so that a tensor that is always 0 has a scale.
+_LEAST_WIDTH = 1e-6
+
+_OPTIONS: dict[Target, dict[str, Any]] = {
+    "onnxruntime": {"ActivationSymmetric": False, "WeightSymmetric": True},
+    "tensorrt": {
+        "ActivationSymmetric": True,
+        "WeightSymmetric": True,
+        "QuantizeBias": False,
+        # What follows a convolution is fused with it as long as nothing is rounded between them.
+        "OpTypesToExcludeOutputQuantization": list(WEIGHTED_OPS),
+    },
+}
+_ACTIVATIONS = {"onnxruntime": QuantType.QUInt8, "tensorrt": QuantType.QInt8}
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiser:
+    """An engine that was calibrated once, and can be quantised in many ways.
+
+    Attributes:
+        model: The prepared float32 engine.
+        calibration: What values its tensors took.
+        plan: How ranges are settled, and what stays float32 in every case.
+        target: The runtime it is for.
+        frame: What a result is tried on.
+    """
+
+    model: ModelProto
+    calibration: Calibration
+    plan: CalibrationPlan
+    target: Target
+    frame: Sample
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of the nodes with weights that the plan lets be quantised."""
+        ops = self.plan.ops_for(self.target)
+        kept = set(self.plan.exclude)
+        return tuple(
+            node.name for node in weighted_nodes(self.model.graph) if node.op_type in ops and node.name not in kept
+        )
+
+    def quantise(self, exclude: Sequence[str] = ()) -> Quantised:
+        """Quantise all that the plan says but for these nodes, and try the result.
+
+        Raises:
+            ImportRefusedError: The result cannot be run or is not the contract's.
+        """
+        started = time.monotonic()
+        kept = {*self.plan.exclude, *exclude, *tail_nodes(self.model.graph)}
+        kept.update(node.name for node in self.model.graph.node if is_grafted(node))
+        content = self._write(sorted(kept))
+        return _checked(content, self, time.monotonic() - started)
+
+    def _write(self, exclude: list[str]) -> bytes:
+        copied = onnx.ModelProto()
+        copied.CopyFrom(self.model)
+        add_infer_metadata(copied)
+        ranges = self.calibration.ranges(self.plan, symmetric=self.target == "tensorrt")
+        with _quiet():
+            quantizer = QDQQuantizer(
+                copied,
+                self.plan.per_channel,
+                self.plan.reduce_range,
+                QuantType.QInt8,
+                _ACTIVATIONS[self.target],
+                TensorsData(CalibrationMethod.MinMax, {name: _data(*ends) for name, ends in ranges.items()}),
+                [],
+                exclude,
+                list(self.plan.ops_for(self.target)),
+                dict(_OPTIONS[self.target]),
+            )
+            quantizer.quantize_model()
+            quantizer.model.topological_sort()
+        quantised = quantizer.model.model
+        for node in quantised.graph.node:
+            # A Q/DQ pair behind a grafted tensor is named after it, but was not grafted on.
+            if node.op_type in QDQ_OPS:
+                node.name = node.name.removeprefix(PREFIX)
+        # Shapes of the tensors within can be inferred again; of a small engine they are a good part of the file.
+        del quantised.graph.value_info[:]
+        return bytes(quantised.SerializeToString())
+
+
+def to_int8(
+    content: bytes,
+    frames: Sequence[Sample],
+    plan: CalibrationPlan,
+    target: Target,
+    folder: Path,
+    say: Callable[[str], None],
+) -> Quantised:
+    """Quantise an engine with ranges measured on frames.
+
+    Args:
+        content: A float32 engine.
+        frames: What it is calibrated on; never what it is judged on.
+        plan: How.
+        target: The runtime that it is for.
+        folder: Takes `RANGES_FILE`, the range of each tensor.
+        say: Takes a line now and then.
+
+    Raises:
+        ImportInputError: There are no frames, nothing can be quantised, or a node to leave out does not exist.
+        ImportRefusedError: A tensor takes no finite value, or the result cannot be run.
+    """
+    started = time.monotonic()
+    quantiser = open_quantiser(content, frames, plan, target, say)
+    ranges = quantiser.calibration.ranges(plan, symmetric=target == "tensorrt")
+    (folder / RANGES_FILE).write_text(json.dumps(ranges, indent=1) + "\n", encoding="utf-8")
+    quantised = quantiser.quantise()
+    say(
+        f"int8 for {target}: {len(quantised.quantised_nodes)} nodes with weights quantised, "
+        f"{len(quantised.kept_nodes)} left in float32, {len(quantised.content) / len(content):.0%} of the size"
+    )
+    return Quantised(
+        quantised.content, quantised.quantised_nodes, quantised.kept_nodes, round(time.monotonic() - started, 3)
+    )
+
+
+def open_quantiser(
+    content: bytes, frames: Sequence[Sample], plan: CalibrationPlan, target: Target, say: Callable[[str], None]
+) -> Quantiser:
+    """Calibrate an engine; see `to_int8`."""
+    model = load_engine(content)
+    ops = plan.ops_for(target)
+    names = {node.name for node in model.graph.node}
+    unknown = [name for name in plan.exclude if name not in names]
+    if unknown:
+        known = ", ".join(node.name for node in weighted_nodes(model.graph)[:5])
+        raise ImportInputError(f"node {unknown[0]!r} is to be left out, but there is none; there are {known}, ...")
+    if not any(node.op_type in ops for node in weighted_nodes(model.graph)):
+        raise ImportInputError(f"nothing to quantise: the engine has no node of {', '.join(ops)}")
+    calibration = calibrate(model, float_activations(model, ops), frames, plan.method, say)
+    return Quantiser(model, calibration, plan, target, frames[0])
+
+
+def _data(low: float, high: float) -> TensorData:
+    if high - low < _LEAST_WIDTH:
+        high = low + _LEAST_WIDTH
+    return TensorData(lowest=np.float32(low), highest=np.float32(high))
+
+
+def _checked(content: bytes, quantiser: Quantiser, seconds: float) -> Quantised:
+    """Run the result once, and list what it computes in eight bits."""
+    try:
+        session = Session(content, f"the engine in int8 for {quantiser.target}")
+        outputs = session.run({FRAMES: quantiser.frame.pixels[None]})
+    except ImportInputError as error:
+        raise ImportRefusedError(str(error)) from error
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise ImportRefusedError(f"the engine in int8 for {quantiser.target} gives values that are no numbers")
+    graph = onnx.load_from_string(content).graph
+    dequantised = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    done = {node.name for node in graph.node if node.op_type in WEIGHTED_OPS and set(node.input[:2]) <= dequantised}
+    names = [node.name for node in weighted_nodes(quantiser.model.graph)]
+    return Quantised(
+        content,
+        tuple(name for name in names if name in done),
+        tuple(name for name in names if name not in done),
+        round(seconds, 3),
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep ONNX Runtime's quantiser from writing warnings to the root logger."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
