@@ -11,13 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vedette.v1 import engine_pb2, engine_pb2_grpc
-from vedette_server.errors import EngineError, InvalidError, LimitError, NotFoundError, RefusedError, StateError
+from vedette_server.errors import (
+    EngineError,
+    InvalidError,
+    LimitError,
+    NotFoundError,
+    RefusedError,
+    StateError,
+    VedetteError,
+)
 from vedette_server.rpc import convert_engine as convert
 from vedette_server.rpc.auth import Permission
 from vedette_server.rpc.status import ending
@@ -205,7 +215,8 @@ class EngineService(engine_pb2_grpc.EngineServiceServicer):
             yield begun
         finally:
             self._samplers -= 1
-            self._looks.finish(_stop_sampling, begun)
+            # On a thread of its own: it has to happen, also while the server closes.
+            threading.Thread(target=_stop_sampling, args=(begun,), name="sampling ends", daemon=True).start()
 
     async def _change(self, context: Context, what: str, name: str, call: Callable[[], R]) -> R:
         """Have a change made and wait for it; when the caller does not, it is made all the same."""
@@ -296,5 +307,5 @@ def _samples_page(
 
 def _stop_sampling(begun: Future[Callable[[], None]]) -> None:
     """Stop what was begun, once it has; blocks."""
-    if not begun.cancelled() and begun.exception() is None:
+    with suppress(CancelledError, VedetteError):  # it never began
         begun.result()()

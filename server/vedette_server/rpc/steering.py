@@ -7,7 +7,6 @@ not is left.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
@@ -63,11 +62,6 @@ class Hands:
             LimitError: Too many wait already.
         """
         return await asyncio.wrap_future(self.submit(call, *args, **kwargs))
-
-    def finish(self, call: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Have a call run that ends something, however many wait; nobody hears what became of it."""
-        with contextlib.suppress(RuntimeError):  # closed: whatever there is ends with the server
-            self._threads.submit(call, *args, **kwargs)
 
     def close(self) -> None:
         """Begin nothing more; may be called twice."""
