@@ -124,9 +124,11 @@ class Gate:
 class TensorGate:
     """The bounds of raw outputs against the source framework, for each output.
 
-    Two correct float32 programs differ by rounding in another order: measured 1e-7 to 2e-5 of the largest value
-    on networks of up to 53 convolutions, with at most 0.9 % of the elements beyond rtol 1e-4 / atol 1e-5: small ones
-    that are differences of large ones. A wrong operator or attribute moves most elements, so there is room for 2 %.
+    Two correct float32 programs differ by rounding in another order. Measured, PyTorch against ONNX Runtime: ResNet-50
+    2e-5 of the largest value and 13 % of the elements beyond rtol 1e-4 / atol 1e-5, a YOLO-class detector 8e-5 and
+    0.3 %; against the same networks in float64 each of the two is as far off as the other (8 and 9 % of ResNet-50's
+    elements), so that is rounding: small values that are differences of large ones. A wrong operator moves most
+    elements. So a quarter of them may be beyond, and the largest difference is what bites.
 
     Attributes:
         largest_relative: The most that any element may be off, as a part of the output's largest value.
@@ -134,7 +136,7 @@ class TensorGate:
     """
 
     largest_relative: float = 1e-4
-    share_beyond: float = 0.02
+    share_beyond: float = 0.25
 
     @classmethod
     def from_bounds(cls, bounds: Mapping[str, float]) -> TensorGate:

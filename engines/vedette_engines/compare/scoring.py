@@ -215,8 +215,9 @@ def _of_class(class_id: int, precision: NDArray[np.float64], pairs: Sequence[_Pa
     return ClassScore(
         class_id,
         wanted,
-        float(precision[0].mean()) if wanted else None,
-        float(precision.mean()) if wanted else None,
+        # pycocotools adds 2e-16 to what it divides by, so that a perfect curve falls short of 1 by as much.
+        round(float(precision[0].mean()), 12) if wanted else None,
+        round(float(precision.mean()), 12) if wanted else None,
         sum(pair.hits for pair in own),
         sum(pair.false for pair in own),
     )
