@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from support_session import ToyPicture
 from vedette_server.data.outcome import SkipReason
 from vedette_server.data.packet import Packet
-from vedette_server.frame import Frame
+from vedette_server.frame import Binding, Frame
 from vedette_server.picture.letterbox import Letterbox
 from vedette_server.picture.slots import SlotPool
 
@@ -57,7 +57,9 @@ class FakeChannel:
 
     def __init__(self, pipeline: Pipeline, config: ChannelConfig, inferences: tuple[FakeInference, ...]) -> None:
         self.config = config
-        self.inferences: Any = inferences
+        engines: Any = inferences
+        reader: Any = None
+        self.binding = Binding(engines, reader)
         self.pipeline = pipeline
         self.waiting = 0
         self.made = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from vedette_server.data.verdict import EngineLabel, EngineOutcome
 from vedette_server.decode.base import Decoded
 from vedette_server.errors import PictureTooLargeError, RefusedError
 from vedette_server.execute.client import Inference
+from vedette_server.frame import Binding
 from vedette_server.metrics import ChannelMetrics
 from vedette_server.session.credits import CreditWindow
 from vedette_server.session.identity import Identity
@@ -105,6 +106,13 @@ class ToyDecoder:
         return held
 
 
+class ToyEngine:
+    """What runs the toy, or another version of it."""
+
+    def __init__(self, version: str = "1") -> None:
+        self.label = replace(LABEL, version=version)
+
+
 class ToyReader:
     """Reads nothing out of results; `broken` makes it raise."""
 
@@ -124,6 +132,7 @@ class ToyScheduler:
         self.present = True
         self.queue: list[Frame] = []
         self.running: list[Frame] = []
+        self.rebound = 0
 
     def update(self, channel: Session) -> None:
         if channel.config.policy is LIVE:
@@ -131,6 +140,9 @@ class ToyScheduler:
             for frame in stale:
                 channel.skip(frame, SkipReason.SUPERSEDED)
         self.awake = True
+
+    def rebind(self, channel: Session) -> None:
+        self.rebound += 1
 
     def remove(self, channel: Session) -> list[Frame]:
         self.present = False
@@ -193,11 +205,11 @@ class Rig:
         self.config = ChannelConfig(
             "toy", video, (EngineRef("toy", "1"),), policy=self.policy, omit_skips=self.omit_skips
         )
-        fake: Any = object()
+        fake: Any = ToyEngine()
         inferences: tuple[InferenceClient, ...] = (fake,)
         parts = SessionParts(
             inferences=inferences,
-            reader=self.reader,
+            bind=lambda _, inferences: Binding(inferences, self.reader),
             open_decoder=self._open_decoder,
             open_inbox=partial(Inbox, LIMITS, self.policy, LetterKinds()),
             open_credits=lambda first, packets, size: CreditWindow(
@@ -283,6 +295,7 @@ class Rig:
         if stale:
             self.session.skip(frame, SkipReason.STALE)
             return
+        frame.binding = self.session.binding
         frame.missing, frame.outcomes = 1, [None]
         frame.picture.close()
         self.scheduler.running.append(frame)

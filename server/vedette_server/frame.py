@@ -14,6 +14,23 @@ if TYPE_CHECKING:
     from vedette_server.data.verdict import EngineOutcome
     from vedette_server.decode.base import Picture
     from vedette_server.execute.client import Inference, InferenceClient, Surface
+    from vedette_server.post.reader import ResultReader
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Binding:
+    """What a channel's frames run on and are read with; never changed, only replaced as a whole.
+
+    A frame keeps the one that it was converted for: when a channel goes over to another version of an engine, what is
+    on its way ends on the old one.
+
+    Attributes:
+        inferences: What runs the channel's engines, in the order of its configuration.
+        reader: Reads their rows.
+    """
+
+    inferences: tuple[InferenceClient, ...]
+    reader: ResultReader
 
 
 class Channel(Protocol):
@@ -27,8 +44,8 @@ class Channel(Protocol):
         ...
 
     @property
-    def inferences(self) -> tuple[InferenceClient, ...]:
-        """What runs the channel's engines, in the order of its configuration."""
+    def binding(self) -> Binding:
+        """What its frames run on from now on."""
         ...
 
     def work(self) -> bool:
@@ -60,6 +77,7 @@ class Frame:
         offered_s: When it began to wait for its turn, monotonic seconds.
         young: It came out of the decoder without waiting for others; a reference picture sent ahead of
             the B pictures that are shown before it has waited for them.
+        binding: What runs it, from its turn on; None before.
         submitted_s: When it was converted and handed to the engines.
         times: Where its time went so far.
         outcomes: One place per engine, filled as they finish.
@@ -77,6 +95,7 @@ class Frame:
     rotation_degrees: int
     offered_s: float
     young: bool = True
+    binding: Binding | None = None
     submitted_s: float = 0.0
     times: StageTimes = field(default_factory=StageTimes)
     outcomes: list[EngineOutcome | None] = field(default_factory=list)

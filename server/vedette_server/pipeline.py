@@ -6,9 +6,8 @@ channel may take its place at no cost. Runs of engines go first and conversions 
 bounded by lanes and slots, and decoding last; there is a worker for every lane besides those that
 decode, so that runs never keep packets waiting.
 
-Channels with the same engines share one fair queue (a group). Groups take turns by virtual time, the
-group with the fewest picks per unit of its channels' weight first (Parekh & Gallager 1993, weighted fair
-queueing with unit costs).
+Channels with the same engines share one fair queue (`groups.py`). A frame is bound to a version of each of
+its engines when its turn comes; a channel goes over to another version with all its frames that still wait.
 
 Threads: any thread may call the methods. One lock guards all state; channels are never called with it
 held, and never call in with a lock of theirs held.
@@ -21,23 +20,23 @@ import math
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from vedette_server.batch.fair_queue import FairQueue
+from vedette_server.conversion import Converter, release
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
-from vedette_server.errors import UndecodableError
 from vedette_server.execute.claims import Claims
-from vedette_server.execute.client import Surface
+from vedette_server.groups import Groups
 from vedette_server.parking import Parking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vedette_server.conversion import Tap
     from vedette_server.execute.client import InferenceClient
-    from vedette_server.frame import Channel, Frame
+    from vedette_server.frame import Binding, Channel, Frame
+    from vedette_server.groups import Entry, Group
     from vedette_server.picture.slots import Slot
 
 _log = logging.getLogger(__name__)
@@ -45,25 +44,6 @@ _log = logging.getLogger(__name__)
 # A decoder may give several pictures for one packet (at a flush all that it held), so that a queue
 # must take a few more than the limit at which decoding pauses. H.264 and HEVC hold at most 16.
 FLUSH_MARGIN = 32
-
-
-@dataclass(slots=True, eq=False)
-class _Group:
-    inferences: tuple[InferenceClient, ...]
-    queue: FairQueue[Frame] = field(default_factory=FairQueue)
-    weight: int = 0
-    virtual: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    channel: Channel
-    group: _Group
-    weight: int
-    queued: bool = False
-    running: bool = False
-    again: bool = False
-    starved: bool = False
 
 
 class JobSource(Protocol):
@@ -74,12 +54,6 @@ class JobSource(Protocol):
 
     def due_at(self) -> float | None:
         """Tell when there will be one, monotonic seconds; None when that is not known."""
-
-
-@dataclass(slots=True)
-class _Pick:
-    frame: Frame
-    slots: list[Slot]
 
 
 class Pipeline:
@@ -96,17 +70,20 @@ class Pipeline:
         self._clock = clock
         self._lock = threading.Lock()
         self._parking = Parking(self._lock)
-        self._entries: dict[Channel, _Entry] = {}
-        self._groups: dict[tuple[InferenceClient, ...], _Group] = {}
-        self._ready: deque[_Entry] = deque()
+        self._entries: dict[Channel, Entry] = {}
+        self._groups = Groups()
+        self._ready: deque[Entry] = deque()
         self._pending = 0
         # Pictures wait, but none of their engines has a free slot.
         self._blocked = False
         # Workers that run a batch now, and are away for long.
         self._runs = 0
         self._claims = Claims()
+        self._converter = Converter(self.slots_freed, self._is_idle, clock)
         self._sources: list[JobSource] = []
         self._stopping = False
+        # Workers that are to go when they have nothing at hand.
+        self._dismissed = 0
         self._threads: list[threading.Thread] = []
         self._hire(workers)
 
@@ -116,12 +93,24 @@ class Pipeline:
             self._sources.append(source)
         self._hire(lanes)
 
+    def remove_source(self, source: JobSource, lanes: int) -> None:
+        """Run a source's jobs no more, and let as many workers go as came with it; unknown ones are left alone."""
+        with self._lock:
+            if source in self._sources:
+                self._sources.remove(source)
+                self._dismissed += lanes
+                self._parking.wake_all()
+
+    def tap(self, inference: InferenceClient, tap: Tap | None) -> None:
+        """Show an engine's frames to somebody who only looks, or to nobody any more."""
+        self._converter.tap(inference, tap)
+
     def close(self) -> None:
         """End the workers; may be called twice. What still waits is left to its channels."""
         with self._lock:
             self._stopping = True
             self._parking.wake_all()
-        for thread in self._threads:
+        for thread in tuple(self._threads):
             thread.join()
 
     def add(self, channel: Channel) -> None:
@@ -130,15 +119,12 @@ class Pipeline:
         with self._lock:
             if channel in self._entries:
                 return
-            group = self._groups.setdefault(channel.inferences, _Group(channel.inferences))
-            group.queue.add(
+            self._entries[channel] = self._groups.join(
                 channel,
-                weight=config.priority,
+                config.priority,
                 newest_wins=config.policy is DeliveryPolicy.LIVE,
                 capacity=self._pending_pictures + FLUSH_MARGIN,
             )
-            group.weight += config.priority
-            self._entries[channel] = _Entry(channel, group, config.priority)
 
     def update(self, channel: Channel) -> None:
         """Take over a channel's new priority and policy."""
@@ -147,14 +133,29 @@ class Pipeline:
             entry = self._entries.get(channel)
             if entry is None:
                 return
-            entry.group.weight += config.priority - entry.weight
-            entry.weight = config.priority
-            entry.group.queue.set_weight(channel, config.priority)
+            self._groups.reweigh(entry, config.priority)
             displaced = entry.group.queue.set_newest_wins(channel, config.policy is DeliveryPolicy.LIVE)
             self._pending -= len(displaced)
         for frame in displaced:
             channel.skip(frame, SkipReason.SUPERSEDED)
         self.wake(channel)
+
+    def rebind(self, channel: Channel) -> None:
+        """Take over what a channel is bound to now.
+
+        Its frames that wait go with it, in their order; those whose turn has come end where they are.
+        """
+        with self._lock:
+            entry = self._entries.get(channel)
+            if entry is None:
+                return
+            # Read here: of two who rebind at once, both leave what was set last.
+            entry.binding = channel.binding
+            if entry.binding.inferences != entry.group.inferences:
+                self._left(self._groups.move(entry))
+                self._blocked = False
+                if self._pending and self._worth_waking():
+                    self._parking.wake_one()
 
     def remove(self, channel: Channel) -> list[Frame]:
         """Let a channel go and return its frames that waited for their turn."""
@@ -162,16 +163,9 @@ class Pipeline:
             entry = self._entries.pop(channel, None)
             if entry is None:
                 return []
-            group = entry.group
-            group.weight -= entry.weight
-            frames = group.queue.remove(channel)
+            frames = self._groups.leave(entry)
             self._pending -= len(frames)
-            if not len(group.queue) and self._claims.drop(group.inferences):
-                self._blocked = False
-                if self._pending:
-                    self._parking.wake_one()
-            if group.weight == 0:
-                self._groups.pop(group.inferences, None)
+            self._left(entry.group)
             return frames
 
     def wake(self, channel: Channel) -> None:
@@ -198,9 +192,7 @@ class Pipeline:
             if entry is None:
                 return frame
             group = entry.group
-            if not len(group.queue):
-                floor = min((other.virtual for other in self._groups.values() if len(other.queue)), default=0.0)
-                group.virtual = max(group.virtual, floor)
+            self._groups.catch_up(group)
             displaced = group.queue.offer(frame.channel, frame, fresh=frame.young)
             if displaced is None:
                 self._pending += 1
@@ -225,7 +217,14 @@ class Pipeline:
             self._threads.append(thread)
             thread.start()
 
-    def _queue(self, entry: _Entry) -> None:
+    def _left(self, group: Group) -> None:
+        """Let a group hold no slots when nothing of it waits any more; the lock is held."""
+        if not len(group.queue) and self._claims.drop(group.inferences):
+            self._blocked = False
+            if self._pending:
+                self._parking.wake_one()
+
+    def _queue(self, entry: Entry) -> None:
         """Put a channel in line, unless it is there or its pictures must be used up first."""
         if entry.running:
             entry.again = True
@@ -237,25 +236,35 @@ class Pipeline:
             if self._worth_waking():
                 self._parking.wake_one()
 
-    def _has_room(self, entry: _Entry) -> bool:
+    def _has_room(self, entry: Entry) -> bool:
         if entry.channel.config.policy is DeliveryPolicy.LIVE:
             return True
         return entry.group.queue.pending(entry.channel) < self._pending_pictures
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                while (job := self._next()) is None:
-                    if self._stopping:
-                        return
-                    self._wait()
-                if self._parking.idle and self._worth_waking():
-                    # Whoever takes a job wakes one more for the next: callers need not.
-                    self._parking.wake_one()
+        while (job := self._await_job()) is not None:
             try:
                 job()
             except Exception:  # noqa: BLE001 - a worker outlives whatever one channel does to it
                 _log.exception("worker failed on a job")
+
+    def _await_job(self) -> Callable[[], None] | None:
+        """Return the next job, once there is one; None: the worker is to go."""
+        with self._lock:
+            job = None
+            while not (self._stopping or self._dismissed) and (job := self._next()) is None:
+                self._wait()
+            if job is None and not self._stopping:
+                self._dismissed -= 1
+                self._threads.remove(threading.current_thread())
+            if self._parking.idle and self._worth_waking():
+                # Whoever takes a job wakes one more for the next: callers need not. Nor is a wake lost with who goes.
+                self._parking.wake_one()
+            return job
+
+    def _is_idle(self) -> bool:
+        """Whether nothing waits that a worker could do; a glance without the lock."""
+        return not (self._pending or self._ready or self._due_at() <= self._clock())
 
     def _wait(self) -> None:
         """Wait for work; one of the workers that wait watches the clock for batches that become due."""
@@ -285,7 +294,7 @@ class Pipeline:
                 return partial(self._run_batch, job)
         pick = self._pick()
         if pick is not None:
-            return partial(self._convert, pick)
+            return partial(self._converter.convert, *pick)
         if self._ready:
             entry = self._ready.popleft()
             entry.queued = False
@@ -293,28 +302,27 @@ class Pipeline:
             return partial(self._decode, entry)
         return None
 
-    def _pick(self) -> _Pick | None:
+    def _pick(self) -> tuple[Frame, Binding, list[Slot]] | None:
         if not self._pending or self._blocked:
             return None
-        waiting = [group for group in self._groups.values() if len(group.queue)]
-        if len(waiting) > 1:
-            waiting.sort(key=lambda group: group.virtual)
-        for group in waiting:
+        for group in self._groups.waiting():
             slots = self._claims.take(group.inferences)
             if slots is None:
                 continue
             picked = group.queue.pick()
             if picked is None:
-                _release(group.inferences, slots)
+                release(group.inferences, slots)
                 continue
             self._pending -= 1
             frame = picked[1]
             group.virtual += 1.0 / max(group.weight, 1)
-            entry = self._entries.get(frame.channel)
-            if entry is not None and entry.starved:
+            entry = self._entries[frame.channel]
+            # From here on the frame stays with the version whose slots it has got.
+            frame.binding = entry.binding
+            if entry.starved:
                 entry.starved = False
                 self._queue(entry)
-            return _Pick(frame, slots)
+            return frame, entry.binding, slots
         self._blocked = True
         return None
 
@@ -325,7 +333,7 @@ class Pipeline:
             with self._lock:
                 self._runs -= 1
 
-    def _decode(self, entry: _Entry) -> None:
+    def _decode(self, entry: Entry) -> None:
         more = True
         try:
             more = entry.channel.work()
@@ -335,44 +343,3 @@ class Pipeline:
                 if (more or entry.again) and entry.channel in self._entries:
                     self._queue(entry)
                 entry.again = False
-
-    def _convert(self, pick: _Pick) -> None:
-        frame = pick.frame
-        inferences = frame.channel.inferences
-        started = self._clock()
-        frame.times.wait_s = started - frame.offered_s
-        config = frame.channel.config
-        if config.policy is DeliveryPolicy.LIVE and started - frame.packet.received_s > config.max_age_s:
-            self._give_back(inferences, pick.slots)
-            frame.channel.skip(frame, SkipReason.STALE)
-            return
-        try:
-            for inference, slot in zip(inferences, pick.slots, strict=True):
-                frame.picture.letterbox_into(slot.pixels, inference.fit)
-        except UndecodableError as error:
-            self._abandon(pick, str(error))
-            return
-        except Exception:  # noqa: BLE001 - a bug or a picture nobody foresaw costs this frame, not its slots
-            _log.exception("conversion failed")
-            self._abandon(pick, "conversion failed")
-            return
-        frame.picture.close()
-        frame.submitted_s = self._clock()
-        frame.times.convert_s = frame.submitted_s - started
-        frame.missing = len(inferences)
-        frame.outcomes = [None] * len(inferences)
-        for index, (inference, slot) in enumerate(zip(inferences, pick.slots, strict=True)):
-            inference.submit(Surface(slot, partial(frame.channel.infer, frame, index)))
-
-    def _abandon(self, pick: _Pick, detail: str) -> None:
-        self._give_back(pick.frame.channel.inferences, pick.slots)
-        pick.frame.channel.skip(pick.frame, SkipReason.UNDECODABLE, detail)
-
-    def _give_back(self, inferences: tuple[InferenceClient, ...], slots: list[Slot]) -> None:
-        _release(inferences, slots)
-        self.slots_freed()
-
-
-def _release(inferences: tuple[InferenceClient, ...], slots: list[Slot]) -> None:
-    for inference, slot in zip(inferences, slots, strict=False):
-        inference.release(slot)

@@ -232,7 +232,7 @@ def test_what_is_settled_is_told_once_and_with_its_verdicts():
 
 def changed(made: Rig, **fields: object) -> None:
     config = dataclasses.replace(made.session.config, **fields)  # type: ignore[arg-type]
-    made.session.update(config, ToyReader())  # type: ignore[arg-type]
+    made.session.update(config)
 
 
 def test_a_switch_to_live_lifts_the_credits_at_once():

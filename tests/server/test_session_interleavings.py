@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from support_session import EVERY_FRAME, LIVE, Rig, ToyReader
+from support_session import EVERY_FRAME, LIVE, Rig
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import UnavailableError
 
@@ -152,8 +152,7 @@ class SessionMachine(RuleBasedStateMachine):
     def the_policy_changes(self, policy: Any) -> None:
         self.switched = True
         config = dataclasses.replace(self.rig.session.config, policy=policy)
-        reader: Any = ToyReader()
-        self.rig.session.update(config, reader)
+        self.rig.session.update(config)
 
     @precondition(lambda self: not self.ended)
     @rule(chance=st.integers(0, 9))

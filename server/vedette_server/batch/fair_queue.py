@@ -123,6 +123,30 @@ class FairQueue(Generic[T]):
             self._give_up_entry(channel)
         return items
 
+    def take_over(self, key: Hashable, other: FairQueue[T]) -> None:
+        """Take a channel with all that it has pending out of another queue.
+
+        It keeps its order, its weight and its distance from its turn, so that the move earns or costs it no pick.
+
+        Raises:
+            KeyError: The other queue has no such channel.
+            ValueError: The channel is here already.
+        """
+        if key in self._channels:
+            raise ValueError(f"channel {key!r} was added already")
+        old = other._channels[key]
+        fresh = key in other._fresh
+        ahead = max(old.turn - other._now, 0)
+        # A new object: stale entries of the other heap must never match its tickets.
+        channel: _Channel[T] = _Channel(key, old.step, old.newest_wins, old.capacity, turn=self._now + ahead)
+        channel.items.extend(other.remove(key))
+        self._channels[key] = channel
+        self._pending += len(channel.items)
+        if channel.items:
+            self._push(channel)
+        if fresh:
+            self._fresh[key] = channel
+
     def set_weight(self, key: Hashable, weight: int) -> None:
         """Give a channel another weight, from its next turn on.
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vedette.v1 import session_pb2, stream_pb2
+from vedette_server.data.config import EngineRef
 from vedette_server.rpc.convert import account_to_wire, config_to_wire, set_duration, set_timestamp
 
 if TYPE_CHECKING:
+    from vedette_server.data.config import ChannelConfig
     from vedette_server.session.ended import EndedSession
     from vedette_server.session.outgoing import Flow
     from vedette_server.session.seams import Attachment
@@ -29,7 +32,7 @@ def accepted_to_wire(
     wire.next_verdict_index = attachment.next_verdict_index
     wire.keyframe_needed = attachment.keyframe_needed
     wire.state_restored = attachment.restored
-    wire.config.CopyFrom(config_to_wire(session.config))
+    wire.config.CopyFrom(config_to_wire(config_in_effect(session)))
     limits = wire.limits
     limits.max_message_bytes = settings.server.max_message_bytes
     limits.max_packet_bytes = settings.server.max_packet_bytes
@@ -43,6 +46,12 @@ def accepted_to_wire(
     if attachment.flow is not None:
         flow_to_wire(attachment.flow, wire.flow)
     return response
+
+
+def config_in_effect(session: Session) -> ChannelConfig:
+    """Tell a session's configuration with the versions that run now, also where it leaves them open."""
+    labels = [inference.label for inference in session.binding.inferences]
+    return replace(session.config, engines=tuple(EngineRef(label.name, label.version) for label in labels))
 
 
 def flow_to_wire(flow: Flow, wire: stream_pb2.FlowControl) -> None:

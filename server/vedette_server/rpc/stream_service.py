@@ -6,7 +6,6 @@ Lives on the event loop. Engines are loaded on a thread, so that a slow load hol
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import grpc
 
 from vedette.v1 import stream_pb2_grpc
 from vedette_server.errors import InvalidError, RefusedError, UnavailableError
+from vedette_server.rpc.answers import config_in_effect
 from vedette_server.rpc.auth import Permission
 from vedette_server.rpc.convert import ConfigDefaults, apply_update, config_from_wire
 from vedette_server.rpc.status import ending
@@ -94,7 +94,8 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
     def update_config(self, session: Session, update: stream_pb2.UpdateConfig) -> tuple[ChannelConfig, int]:
         """Change a session's configuration; return it and the first sequence that it holds for."""
         config = apply_update(session.config, update, self._defaults)
-        return config, session.update(config, self._factory.reader(config, session.inferences))
+        from_sequence = session.update(config)
+        return config_in_effect(session), from_sequence
 
     def drain(self, grace_s: float) -> None:
         """Take no new streams, and tell the clients of those there are."""
@@ -169,10 +170,8 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
             session = self._registry.resumable(resume.session_token, config)
             if session is not None:
                 return session
-        # A version that was left open is fixed now: the session keeps it.
         inferences = await self._load(config)
         self._check_draining()
-        config = dataclasses.replace(config, engines=self._factory.pinned(inferences))
         self._factory.check(config, inferences)
         self._registry.check_free(config.channel, takeover=wire.takeover)
         lost = None if resume is None else (resume.next_verdict_index, resume.next_sequence)

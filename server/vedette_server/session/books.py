@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vedette_server.data.outcome import SkipReason
+from vedette_server.data.verdict import Verdict
 from vedette_server.errors import InvalidError, LimitError
 from vedette_server.session.accounts import Account
 from vedette_server.session.hint import RateHint
@@ -15,10 +16,9 @@ from vedette_server.session.ledger import VerdictLedger
 from vedette_server.session.timeline import Timeline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from vedette_server.data.packet import Packet
-    from vedette_server.data.verdict import Verdict
     from vedette_server.metrics import ChannelMetrics
 
 BUSY = frozenset({SkipReason.SUPERSEDED, SkipReason.STALE, SkipReason.OVERLOAD})
@@ -124,9 +124,12 @@ class Books:
         for released in self._timeline.settle(place, verdict):
             self._book(released)
 
-    def settle_next(self, verdict: Verdict) -> None:
-        """Settle a packet that has no picture: its place is the next one."""
-        self.settle(self.open(), verdict)
+    def refuse(self, packets: Iterable[Packet], reason: SkipReason) -> None:
+        """Settle packets that are not decoded: their places are the next ones."""
+        for packet in packets:
+            packet.data = b""
+            if not packet.decode_only:
+                self.settle(self.open(), Verdict(packet, reason=reason))
 
     def _book(self, verdict: Verdict) -> None:
         packet, reason, times = verdict.packet, verdict.reason, verdict.times

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vedette_server.data.config import EngineRef
 from vedette_server.decode.limits import PictureLimits
 from vedette_server.decode.opening import open_decoder
 from vedette_server.decode.shedding import PacketKinds
 from vedette_server.errors import InvalidError
+from vedette_server.frame import Binding
 from vedette_server.metrics import ChannelDepths
 from vedette_server.post.reader import ResultReader
 from vedette_server.session.credits import CreditWindow
@@ -64,10 +64,6 @@ class SessionFactory:
         """
         return tuple(self._engines.get(ref) for ref in config.engines)
 
-    def pinned(self, inferences: tuple[InferenceClient, ...]) -> tuple[EngineRef, ...]:
-        """Name the versions that run."""
-        return tuple(EngineRef(inference.label.name, inference.label.version) for inference in inferences)
-
     def check(self, config: ChannelConfig, inferences: tuple[InferenceClient, ...]) -> None:
         """Refuse what the engines cannot do.
 
@@ -81,14 +77,14 @@ class SessionFactory:
                 "UNKNOWN_CLASS", f"classes has {unknown[0]!r}; allowed: {', '.join(sorted(known)[:100])}"
             )
 
-    def reader(self, config: ChannelConfig, inferences: tuple[InferenceClient, ...]) -> ResultReader:
-        """Build the reader of results for a configuration.
+    def bind(self, config: ChannelConfig, inferences: tuple[InferenceClient, ...]) -> Binding:
+        """Put together what a channel's frames run on and are read with.
 
         Raises:
             InvalidError: A class that no engine knows.
         """
         self.check(config, inferences)
-        return ResultReader(config, inferences)
+        return Binding(inferences, ResultReader(config, inferences))
 
     def parts(self, config: ChannelConfig, inferences: tuple[InferenceClient, ...]) -> SessionParts:
         """Build the parts of one session."""
@@ -110,7 +106,7 @@ class SessionFactory:
         engine = "+".join(inference.label.name for inference in inferences)
         return SessionParts(
             inferences=inferences,
-            reader=self.reader(config, inferences),
+            bind=self.bind,
             open_decoder=partial(open_decoder, config.format, self._limits),
             open_inbox=partial(Inbox, limits, config.policy, PacketKinds(config.format)),
             open_credits=open_credits,
@@ -128,5 +124,5 @@ class SessionFactory:
             pending = self._scheduler.pending(session)
             return ChannelDepths(inbox=inbox, pending=pending, unacknowledged=unacknowledged)
 
-        engine = "+".join(inference.label.name for inference in session.inferences)
+        engine = "+".join(inference.label.name for inference in session.binding.inferences)
         self._metrics.channel(session.config.channel, engine).watch(depths)

@@ -13,22 +13,36 @@ if TYPE_CHECKING:
     from vedette_server.decode.base import Decoded
     from vedette_server.execute.client import Inference
     from vedette_server.frame import Frame
-    from vedette_server.post.reader import ResultReader
 
 _log = logging.getLogger(__name__)
 
 
-def read_outcome(
-    reader: ResultReader, engine_index: int, inference: Inference, frame: Frame
-) -> tuple[EngineOutcome | None, str]:
-    """Read one engine's result; return it, or None and what went wrong in words."""
-    if inference.row is None:
+def read_outcome(engine_index: int, inference: Inference, frame: Frame) -> tuple[EngineOutcome | None, str]:
+    """Read one engine's result with what the frame is bound to; return it, or None and what went wrong in words."""
+    if inference.row is None or frame.binding is None:
         return None, inference.error
     try:
-        return reader.read(engine_index, inference, frame), inference.error
+        return frame.binding.reader.read(engine_index, inference, frame), inference.error
     except Exception as error:  # noqa: BLE001 - a result that cannot be read costs its frame, not the lane
         _log.exception("result could not be read")
         return None, f"result could not be read: {error}"
+
+
+def note(
+    frame: Frame, engine_index: int, outcome: EngineOutcome | None, failure: str, inference: Inference, post_s: float
+) -> bool:
+    """Enter what one engine found in the frame and the time it took; return whether it was the last one.
+
+    The session's lock is held. Of several engines the slowest counts.
+    """
+    frame.outcomes[engine_index] = outcome
+    frame.failure = frame.failure or failure
+    frame.missing -= 1
+    times = frame.times
+    times.batch_s = max(times.batch_s, inference.started_s - frame.submitted_s)
+    times.execute_s = max(times.execute_s, inference.finished_s - inference.started_s)
+    times.post_s += post_s
+    return frame.missing == 0
 
 
 def frame_verdict(frame: Frame, reason: SkipReason | None, detail: str = "") -> Verdict:

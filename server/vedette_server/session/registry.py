@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vedette_server.data.outcome import SkipReason
@@ -22,10 +21,26 @@ from vedette_server.session.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vedette_server.data.config import ChannelConfig
+    from vedette_server.data.config import ChannelConfig, EngineRef
     from vedette_server.session.seams import SessionParts
 
 REMEMBERED_SESSIONS = 4096
+
+
+def _names_the_same(config: ChannelConfig, session: Session) -> bool:
+    """Whether a configuration names the engines of a session: a version that one of them leaves open fits any.
+
+    A client that fixes the version which it was told was running means the engine that the session left open.
+    """
+    ours = session.config.engines
+    return len(ours) == len(config.engines) and all(
+        own.name == ref.name and (not ref.version or ref.version == own.version or _was_told(own, ref, session))
+        for own, ref in zip(ours, config.engines, strict=True)
+    )
+
+
+def _was_told(own: EngineRef, ref: EngineRef, session: Session) -> bool:
+    return not own.version and ref in session.bound.versions
 
 
 class Registry:
@@ -71,13 +86,7 @@ class Registry:
             return None
         if session.identity.channel != config.channel:
             raise InvalidError("RESUME_MISMATCH", f"resume.session_token is not one of channel {config.channel}")
-        # A version that was left open is the one that runs, whatever is newest now.
-        runs = session.config.engines
-        engines = tuple(
-            ref if ref.version else replace(ref, version=own.version)
-            for ref, own in zip(config.engines, runs, strict=False)
-        )
-        if (session.config.format, runs, len(runs)) != (config.format, engines, len(config.engines)):
+        if session.config.format != config.format or not _names_the_same(config, session):
             raise InvalidError("RESUME_MISMATCH", "a resumed stream must keep its format and its engines")
         return session
 

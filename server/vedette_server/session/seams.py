@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vedette_server.data.config import ChannelConfig
     from vedette_server.decode.base import Decoder
     from vedette_server.execute.client import InferenceClient
-    from vedette_server.frame import Frame
+    from vedette_server.frame import Binding, Frame
     from vedette_server.metrics import ChannelMetrics
-    from vedette_server.post.reader import ResultReader
     from vedette_server.session.credits import CreditWindow
     from vedette_server.session.inbox import Inbox
     from vedette_server.session.outgoing import Flow
@@ -28,6 +28,10 @@ class Scheduler(Protocol):
 
     def remove(self, channel: Session) -> list[Frame]:
         """Let a channel go and return its frames that waited for their turn."""
+        ...
+
+    def rebind(self, channel: Session) -> None:
+        """Take over what a channel is bound to now, for all frames whose turn has not come."""
         ...
 
     def wake(self, channel: Session) -> None:
@@ -60,8 +64,9 @@ class SessionParts:
     """What a session is built from.
 
     Attributes:
-        inferences: What runs its engines.
-        reader: Reads detections out of an engine's rows.
+        inferences: What runs its engines at first.
+        bind: Builds what frames are bound to from a configuration and what runs its engines; raises InvalidError
+            where they do not fit.
         open_decoder: Builds a fresh decoder.
         open_inbox: Builds the inbox.
         open_credits: Builds a credit window from the next sequence and the packets and bytes that wait.
@@ -72,7 +77,7 @@ class SessionParts:
     """
 
     inferences: tuple[InferenceClient, ...]
-    reader: ResultReader
+    bind: Callable[[ChannelConfig, tuple[InferenceClient, ...]], Binding]
     open_decoder: Callable[[], Decoder]
     open_inbox: Callable[[], Inbox]
     open_credits: Callable[[int, int, int], CreditWindow]

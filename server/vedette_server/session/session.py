@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
-from vedette_server.data.verdict import Verdict
 from vedette_server.errors import InvalidError, LimitError, RefusedError
 from vedette_server.session.admission import Admission
 from vedette_server.session.advice import Advice
 from vedette_server.session.books import Books
+from vedette_server.session.bound import Bound
 from vedette_server.session.intake import Intake
-from vedette_server.session.judging import frame_verdict, read_outcome
+from vedette_server.session.judging import frame_verdict, note, read_outcome
 from vedette_server.session.outgoing import Outgoing
 from vedette_server.session.seams import Attachment
 from vedette_server.session.seat import DecoderSeat
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from vedette_server.data.config import ChannelConfig
     from vedette_server.data.packet import Packet
+    from vedette_server.data.verdict import Verdict
     from vedette_server.decode.base import Decoded
-    from vedette_server.execute.client import Inference
-    from vedette_server.frame import Frame
-    from vedette_server.post.reader import ResultReader
+    from vedette_server.execute.client import Inference, InferenceClient
+    from vedette_server.frame import Binding, Frame
     from vedette_server.session.accounts import AccountSnapshot
     from vedette_server.session.identity import Identity
     from vedette_server.session.seams import Listener, SessionParts
@@ -53,6 +53,7 @@ class Session:
         clock: Monotonic seconds.
 
     Attributes:
+        bound: What its frames are bound to.
         detached_s: When its connection was lost, monotonic seconds; None while connected.
         ended_s: When it was over, monotonic seconds; None before.
         ended_wall_s: The same, seconds since the epoch.
@@ -71,14 +72,13 @@ class Session:
     ) -> None:
         self.identity = identity
         self.config = config
-        self.inferences = parts.inferences
         self.epoch = 0
         self.detached_s: float | None = None
         self.ended_s: float | None = None
         self.ended_wall_s: float | None = None
         self.end_reason = ""
         self._parts = parts
-        self._reader = parts.reader
+        self.bound = Bound(parts.bind, config, parts.inferences)
         self._clock = clock
         self._lock = threading.Lock()
         self._intake = Intake(parts.open_inbox(), parts.open_credits, config.policy, rejoin_through)
@@ -88,8 +88,7 @@ class Session:
         self._admission = Admission(self._books, config)
         self._advice = Advice(self._intake, self._books)
         self._listener: Listener | None = None
-        self._flushing = False
-        self._drained = False
+        self._flushing = self._drained = False
         self._ending: SkipReason | None = None
         self._error: RefusedError | None = None
         # On this connection: the client has sent all, and was told all.
@@ -160,8 +159,7 @@ class Session:
             except LimitError:
                 # It was booked, so it must be judged, too.
                 self._intake.refuse()
-                if not packet.decode_only:
-                    self._books.settle_next(Verdict(packet, reason=SkipReason.OVERLOAD))
+                self._books.refuse([packet], SkipReason.OVERLOAD)
                 raise
         self._parts.scheduler.wake(self)
 
@@ -178,18 +176,33 @@ class Session:
                 raise InvalidError("ACK_AHEAD", f"ack_verdicts.through_index is {through_index}: {error}") from error
             self._intake.acknowledged(through_index)
 
-    def update(self, config: ChannelConfig, reader: ResultReader) -> int:
-        """Take over a changed configuration; return the first sequence that it holds for."""
+    def update(self, config: ChannelConfig) -> int:
+        """Take over a changed configuration; return the first sequence that it holds for.
+
+        Raises:
+            InvalidError: What runs its engines cannot serve it; nothing has changed.
+        """
         with self._lock:
+            self.bound.change(config, self.bound.now.inferences)
             self.config = config
-            self._reader = reader
             self._admission.set_max_fps(config.max_fps)
             self._books.omit_skips = config.omit_skips
             self._advice.due |= self._intake.set_policy(config.policy, self._books.ledger.send_cursor)
             from_sequence = self._intake.high_water
+        self._parts.scheduler.rebind(self)
         self._parts.scheduler.update(self)
         self._ring()
         return from_sequence
+
+    def rebind(self, inferences: tuple[InferenceClient, ...]) -> None:
+        """Run the engines elsewhere from the next frame on whose turn comes; any thread may call it.
+
+        Raises:
+            InvalidError: They cannot serve the configuration; nothing has changed.
+        """
+        with self._lock:
+            self.bound.change(self.config, inferences)
+        self._parts.scheduler.rebind(self)
 
     def finish(self) -> None:
         """Take note that the client has sent all: decode what is left, then close the account."""
@@ -236,6 +249,11 @@ class Session:
             return news
 
     @property
+    def binding(self) -> Binding:
+        """What frames run on whose turn comes now."""
+        return self.bound.now
+
+    @property
     def over(self) -> bool:
         """Whether the input has ended and every packet has its verdict."""
         return self._drained and self._books.account.closed
@@ -275,7 +293,7 @@ class Session:
                 self._flushing = taken.packet is None and self._intake.closed
                 if taken.packet is not None:
                     self._admission.fed(taken.packet)
-        if taken is None or ending is not None:
+        if taken is None:
             self._wind_up(ending or SkipReason.SESSION_LOST)
             return False
         answers: list[Decoded] = []
@@ -302,16 +320,9 @@ class Session:
     def infer(self, frame: Frame, engine_index: int, inference: Inference) -> None:
         """Take one engine's result; settle the frame with the last of them."""
         started = self._clock()
-        outcome, failure = read_outcome(self._reader, engine_index, inference, frame)
-        times = frame.times
+        outcome, failure = read_outcome(engine_index, inference, frame)
         with self._lock:
-            frame.outcomes[engine_index] = outcome
-            frame.failure = frame.failure or failure
-            frame.missing -= 1
-            last = frame.missing == 0
-            times.batch_s = max(times.batch_s, inference.started_s - frame.submitted_s)
-            times.execute_s = max(times.execute_s, inference.finished_s - inference.started_s)
-            times.post_s += self._clock() - started
+            last = note(frame, engine_index, outcome, failure, inference, self._clock() - started)
         if last:
             reason = SkipReason.ENGINE_ERROR if frame.failure else None
             self._settle(frame.place, frame_verdict(frame, reason, frame.failure))
@@ -364,10 +375,7 @@ class Session:
         for frame in self._parts.scheduler.remove(self):
             self.skip(frame, skip)
         with self._lock:
-            for packet in self._intake.inbox.drain():
-                packet.data = b""
-                if not packet.decode_only:
-                    self._books.settle_next(Verdict(packet, reason=skip))
+            self._books.refuse(self._intake.inbox.drain(), skip)
             self._drained = True
         self._close_if_over()
 
@@ -378,8 +386,7 @@ class Session:
         self._close_if_over()
 
     def _ring(self) -> None:
-        listener = self._listener
-        if listener is not None:
+        if (listener := self._listener) is not None:
             listener.news()
 
     def _close_if_over(self) -> None:

@@ -1,0 +1,159 @@
+"""Convert one picture for all engines of its channel, and hand it over to them.
+
+Called by the pipeline's workers, several at once. Holds no lock while it converts.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from vedette_server.data.config import DeliveryPolicy
+from vedette_server.data.outcome import SkipReason
+from vedette_server.errors import UndecodableError
+from vedette_server.execute.client import Surface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from vedette_server.execute.client import Inference, InferenceClient
+    from vedette_server.frame import Binding, Frame
+    from vedette_server.picture.slots import Slot
+
+_log = logging.getLogger(__name__)
+
+
+class Look(NamedTuple):
+    """What somebody who looks at a frame wants besides.
+
+    Attributes:
+        hear: Called with the frame's result after its channel was; must not block.
+        after: Called once the frame is on its way, while its picture is still there.
+    """
+
+    hear: Callable[[Inference], None] | None = None
+    after: Callable[[], None] | None = None
+
+
+class Tap(Protocol):
+    """Somebody who looks at the frames of an engine, and changes nothing."""
+
+    def look(self, frame: Frame, slot: Slot, *, idle: bool) -> Look | None:
+        """Look at a frame that was converted.
+
+        Args:
+            frame: The frame; its picture is open.
+            slot: Its pixels as the engine gets them; to be read before this returns, never after.
+            idle: Nothing waits for the worker that calls.
+        """
+        ...
+
+
+class Converter:
+    """Converts frames whose turn has come.
+
+    Args:
+        slots_freed: Called when slots were given back that were not used.
+        is_idle: Tells whether the workers have nothing else to do.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self, slots_freed: Callable[[], None], is_idle: Callable[[], bool], clock: Callable[[], float]
+    ) -> None:
+        self._slots_freed = slots_freed
+        self._is_idle = is_idle
+        self._clock = clock
+        self._taps: dict[InferenceClient, Tap] = {}
+
+    def tap(self, inference: InferenceClient, tap: Tap | None) -> None:
+        """Show an engine's frames to somebody, or to nobody any more."""
+        taps = dict(self._taps)
+        taps.pop(inference, None)
+        if tap is not None:
+            taps[inference] = tap
+        # Replaced as a whole: workers look at it without a lock.
+        self._taps = taps
+
+    def convert(self, frame: Frame, binding: Binding, slots: list[Slot]) -> None:
+        """Convert a frame into a slot of each of its engines, and submit it; or skip it and give the slots back."""
+        inferences = binding.inferences
+        started = self._clock()
+        frame.times.wait_s = started - frame.offered_s
+        config = frame.channel.config
+        if config.policy is DeliveryPolicy.LIVE and started - frame.packet.received_s > config.max_age_s:
+            self._give_back(inferences, slots)
+            frame.channel.skip(frame, SkipReason.STALE)
+            return
+        try:
+            for inference, slot in zip(inferences, slots, strict=True):
+                frame.picture.letterbox_into(slot.pixels, inference.fit)
+        except UndecodableError as error:
+            self._abandon(frame, binding, slots, str(error))
+            return
+        except Exception:  # noqa: BLE001 - a bug or a picture nobody foresaw costs this frame, not its slots
+            _log.exception("conversion failed")
+            self._abandon(frame, binding, slots, "conversion failed")
+            return
+        looks = self._show(frame, binding, slots) if self._taps else ()
+        if not looks:
+            frame.picture.close()
+        frame.submitted_s = self._clock()
+        frame.times.convert_s = frame.submitted_s - started
+        frame.missing = len(inferences)
+        frame.outcomes = [None] * len(inferences)
+        for index, (inference, slot) in enumerate(zip(inferences, slots, strict=True)):
+            done: Callable[[Inference], None] = partial(frame.channel.infer, frame, index)
+            hear = looks[index].hear if looks else None
+            inference.submit(Surface(slot, done if hear is None else partial(_tell_both, done, hear)))
+        if looks:
+            _follow(looks)
+            frame.picture.close()
+
+    def _show(self, frame: Frame, binding: Binding, slots: Sequence[Slot]) -> tuple[Look, ...]:
+        """Let those look who want to; empty when nobody does."""
+        looks = []
+        for inference, slot in zip(binding.inferences, slots, strict=True):
+            tap = self._taps.get(inference)
+            look = None
+            if tap is not None:
+                try:
+                    look = tap.look(frame, slot, idle=self._is_idle())
+                except Exception:  # noqa: BLE001 - who only looks costs the frame nothing
+                    _log.exception("a tap failed")
+            looks.append(look or Look())
+        return tuple(looks) if any(looks_wanted(look) for look in looks) else ()
+
+    def _abandon(self, frame: Frame, binding: Binding, slots: list[Slot], detail: str) -> None:
+        self._give_back(binding.inferences, slots)
+        frame.channel.skip(frame, SkipReason.UNDECODABLE, detail)
+
+    def _give_back(self, inferences: tuple[InferenceClient, ...], slots: list[Slot]) -> None:
+        release(inferences, slots)
+        self._slots_freed()
+
+
+def release(inferences: tuple[InferenceClient, ...], slots: list[Slot]) -> None:
+    """Give slots back to the engines that they are of."""
+    for inference, slot in zip(inferences, slots, strict=False):
+        inference.release(slot)
+
+
+def looks_wanted(look: Look) -> bool:
+    """Whether somebody wants more than to have looked."""
+    return look.hear is not None or look.after is not None
+
+
+def _tell_both(done: Callable[[Inference], None], hear: Callable[[Inference], None], inference: Inference) -> None:
+    done(inference)
+    hear(inference)
+
+
+def _follow(looks: tuple[Look, ...]) -> None:
+    for look in looks:
+        if look.after is not None:
+            try:
+                look.after()
+            except Exception:  # noqa: BLE001 - who only looks costs the frame nothing
+                _log.exception("a tap failed")
