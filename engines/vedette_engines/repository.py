@@ -85,9 +85,9 @@ class EngineRepository:
         self._roots = tuple(roots)
         self._checked: dict[Path, tuple[_Fingerprint, Listed]] = {}
 
-    def list(self) -> tuple[Listed, ...]:
-        """Check all bundles: by name, the newest version first; bad ones with their reason."""
-        entries = [self._check(path) for path in self._folders()]
+    def list(self, name: str = "") -> tuple[Listed, ...]:
+        """Check all bundles, or those of one engine: by name, the newest version first; bad ones with their reason."""
+        entries = [self._check(path) for path in self._folders() if name in {"", path.parent.name}]
         good: dict[tuple[str, str], Path] = {}
         for entry in entries:
             if entry.bundle is not None:
@@ -126,7 +126,11 @@ class EngineRepository:
                 known = (before, Listed(path.parent.name, path.name, path, load_bundle(path)))
                 self._checked[path] = known
         except (BundleError, OSError) as error:
-            return Listed(path.parent.name, path.name, path, None, str(error))
+            bad = Listed(path.parent.name, path.name, path, None, str(error))
+            if isinstance(error, BundleError) and not isinstance(error.__cause__, OSError):
+                # A bad one is read again when it has changed, not each time somebody looks.
+                self._checked[path] = (before, bad)
+            return bad
         return known[1]
 
     def _folders(self) -> Sequence[Path]:
