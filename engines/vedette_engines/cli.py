@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
+from vedette_engines.cli_bench import bench_command
 from vedette_engines.cli_import import import_command
 from vedette_engines.cli_page import listing, page
 from vedette_engines.cli_roots import DEFAULT_ROOT, VARIABLE, user_roots
@@ -64,6 +65,7 @@ def _guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 app.command("import")(_guarded(import_command))
+app.command("bench")(_guarded(bench_command))
 
 
 @app.command("list")
