@@ -6,6 +6,17 @@
 from vedette_client.account import Account
 from vedette_client.analysis import Analysis
 from vedette_client.client import Client
+from vedette_client.engine_info import (
+    Engine,
+    EngineState,
+    EngineTask,
+    EngineVersion,
+    Route,
+    SampledFrame,
+    ShadowFinding,
+    ShadowReport,
+    ShadowSample,
+)
 from vedette_client.errors import (
     AccountMismatchError,
     ClientError,
@@ -32,15 +43,24 @@ __all__ = [
     "ClientError",
     "ConnectionLostError",
     "Detection",
+    "Engine",
     "EngineResult",
+    "EngineState",
+    "EngineTask",
+    "EngineVersion",
     "Flow",
     "OptionsError",
     "Policy",
     "ProtocolError",
     "ReconnectOptions",
     "RefusedError",
+    "Route",
+    "SampledFrame",
     "SessionInfo",
     "SessionState",
+    "ShadowFinding",
+    "ShadowReport",
+    "ShadowSample",
     "SkipReason",
     "SourceError",
     "Stream",

@@ -20,6 +20,7 @@ import grpc.aio
 from vedette_client.analysis import Analysis
 from vedette_client.connection import ChannelPool
 from vedette_client.credentials import checked_token
+from vedette_client.engines import Engines
 from vedette_client.errors import OptionsError
 from vedette_client.feed import open_source_in_thread
 from vedette_client.options import AnalyzeFields, AnalyzeOptions, ReconnectOptions, StreamLimits, channel_name
@@ -221,6 +222,11 @@ class Client:
         """
         parent = "channels/-" if channel is None else channel_name(channel)
         return await SessionService(self._channels(), self.address).list(parent, limit)
+
+    @property
+    def engines(self) -> Engines:
+        """The server's engines: what there is, what is loaded, which version the channels get."""
+        return Engines(self._channels(), self.address)
 
     async def health(self, service: str = "", *, timeout_s: float = 5.0) -> str:
         """Ask for the server's health: `SERVING`, `NOT_SERVING`, `SERVICE_UNKNOWN` or `UNKNOWN`.

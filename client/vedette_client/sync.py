@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from vedette_client.client import Client as AsyncClient
 from vedette_client.errors import StreamClosedError
+from vedette_client.sync_engines import Engines
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from vedette.v1 import stream_pb2
     from vedette_client.account import Account
+    from vedette_client.engines import Engines as AsyncEngines
     from vedette_client.flow import Flow
     from vedette_client.options import AnalyzeFields, AnalyzeOptions, ReconnectOptions, StreamLimits, TlsOptions
     from vedette_client.sessions import SessionInfo
@@ -205,6 +207,14 @@ class Client:
     def sessions(self, channel: str | None = None, *, limit: int = 1000) -> list[SessionInfo]:
         """List the sessions that the server remembers; see `vedette_client.Client.sessions`."""
         return self._thread.call(self._client.sessions(channel, limit=limit))
+
+    @property
+    def engines(self) -> Engines:
+        """The server's engines; see `vedette_client.Client.engines`."""
+        return Engines(self._thread.call(self._async_engines()), self._thread.call)
+
+    async def _async_engines(self) -> AsyncEngines:
+        return self._client.engines  # it may open a channel, which belongs to the loop
 
     def health(self, service: str = "", *, timeout_s: float = 5.0) -> str:
         """Ask for the server's health; see `vedette_client.Client.health`."""
