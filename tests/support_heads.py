@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 POINTS = 17
 
 
-def _image(d: Draft) -> str:
-    """Bring pixels, whatever their preset, to a range in which the convolutions say something."""
-    return d.add("Mul", "images", d.const(np.asarray(0.5, d.dtype)))
+def _image(d: Draft, *, centred: bool = False) -> str:
+    """Bring pixels of 0..1 to about -3..3, so that every output depends on them; centred ones stay."""
+    return d.add("Identity", "images") if centred else _scaled(d, "images", 6, -3)
 
 
 def _rows(d: Draft, tensor: str, channels: int, cells: int) -> str:
@@ -113,13 +113,13 @@ def detr(*, no_object: bool = False, names: tuple[str, str] = ("logits", "pred_b
     return d.model({names[0]: [64, columns], names[1]: [64, 4]}, "N")
 
 
-def ssd(*, priors: bool = True, **draft: Any) -> ModelProto:
-    """Make offsets `[N, 64, 4]`, logits `[N, 64, 1 + 3]`, and maybe priors `[1, 64, 4]`."""
+def ssd(*, priors: bool = True, classes: int = CLASSES, **draft: Any) -> ModelProto:
+    """Make offsets `[N, 64, 4]`, logits `[N, 64, 1 + classes]`, and maybe priors `[1, 64, 4]`."""
     d = Draft(**draft)
-    rows = _rows(d, d.conv(_image(d), 5 + CLASSES, 8, 2.0), 5 + CLASSES, 64)
+    rows = _rows(d, d.conv(_image(d, centred=True), 5 + classes, 8, 2.0), 5 + classes, 64)
     d.add("Identity", d.slice(rows, 0, 4, 2), name="locations")
-    d.add("Identity", d.slice(rows, 4, 5 + CLASSES, 2), name="confidences")
-    model = d.model({"locations": [64, 4], "confidences": [64, 1 + CLASSES]}, "N")
+    d.add("Identity", d.slice(rows, 4, 5 + classes, 2), name="confidences")
+    model = d.model({"locations": [64, 4], "confidences": [64, 1 + classes]}, "N")
     if priors:
         _add_constant_output(model, "priors", ssd_priors()[None])
     return model
@@ -143,7 +143,7 @@ def _add_constant_output(model: ModelProto, name: str, value: Any) -> None:
 def nanodet(*, reg_max: int = 7, **draft: Any) -> ModelProto:
     """Make `[N, 85, 3 + 4 * (reg_max + 1)]` of the strides 8, 16, 32 and 64, scores through their sigmoid."""
     d = Draft(**draft)
-    width, image = CLASSES + 4 * (reg_max + 1), _image(d)
+    width, image = CLASSES + 4 * (reg_max + 1), _image(d, centred=True)
     levels = [_rows(d, d.conv(image, width, stride, 2.0), width, (SIDE // stride) ** 2) for stride in (8, 16, 32, 64)]
     raw = d.add("Concat", *levels, axis=1)
     scores = d.add("Sigmoid", d.slice(raw, 0, CLASSES, 2))
@@ -165,7 +165,7 @@ def cells(*, logits: bool = False, **draft: Any) -> ModelProto:
 def centernet(*, names: tuple[str, str, str] = ("hm", "wh", "reg"), **draft: Any) -> ModelProto:
     """Make a heatmap `[N, 3, 16, 16]`, and size and offset `[N, 2, 16, 16]`."""
     d = Draft(**draft)
-    image = _image(d)
+    image = _image(d, centred=True)
     d.add("Sigmoid", d.conv(image, CLASSES, 4, 2.0), name=names[0])
     d.add("Abs", d.conv(image, 2, 4, 3.0), name=names[1])
     d.add("Sigmoid", d.conv(image, 2, 4, 2.0), name=names[2])

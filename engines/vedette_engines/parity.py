@@ -17,6 +17,7 @@ import numpy as np
 
 from vedette_engines.errors import ImportRefusedError
 from vedette_engines.graft.engine import FRAMES
+from vedette_engines.graft.head import extras_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,7 +132,8 @@ def check_parity(
             frames = np.stack([samples[number].pixels for number in numbers])
             result = engine.run({FRAMES: frames})[0]
             for row, number in zip(result, numbers, strict=True):
-                comparison = Comparison(tolerance, report, f"{samples[number].label}, batch {size}")
+                where = f"{samples[number].label}, batch {size}"
+                comparison = Comparison(tolerance, report, where, extras_of(original.head, original.context))
                 _compare(comparison, row, readings[number], original)
     return report
 
@@ -155,11 +157,13 @@ class Comparison:
         tolerance: How far apart they may be.
         report: Takes the figures.
         where: Names the frame, for messages.
+        extras: Names of the further columns; those of keypoints' scores are compared as scores.
     """
 
     tolerance: Tolerance
     report: ParityReport
     where: str
+    extras: tuple[str, ...] = ()
 
     def scores(self, scores: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
         """Compare the scores of a classifier, `float32 [C]` each, class by class.
@@ -199,13 +203,42 @@ class Comparison:
             first = np.searchsorted(-ranked, -(ranked[number] + slack))
             last = np.searchsorted(-ranked, -(ranked[number] - slack), side="right")
             pool = order[first:last][free[order[first:last]]]
-            anchor = _match(row, pool, reading, self.tolerance)
+            anchor = self._match(row, pool, reading)
             if anchor is None:
                 raise ImportRefusedError(self._difference(row, number, int(order[number]), reading))
             free[anchor] = False
             self.report.worst_box_px = max(self.report.worst_box_px, _farthest(row[:4], reading.boxes[0, anchor]))
         self.report.rows += len(rows)
         self.report.rows_above_floor += int((rows[:, 4] > 0).sum())
+
+    def _match(self, row: NDArray[np.float32], pool: NDArray[np.intp], reading: Reading) -> np.intp | None:
+        """Find the anchor of the pool that is the row: the nearest whose box, class and extras agree."""
+        if not len(pool):
+            return None
+        expected = reading.boxes[0, pool]
+        class_scores = reading.scores[0, pool]
+        best = class_scores.max(axis=1)
+        number = int(row[5])
+        if not 0 <= number < class_scores.shape[1]:
+            return None
+        agreed = _close(row[:4], expected, self.tolerance)
+        agreed &= class_scores[:, number] >= best - self.tolerance.of_score(best)
+        if len(row) > 6:
+            agreed &= self._same_extras(row[6:], reading.extras[0, pool])
+        if not agreed.any():
+            return None
+        with np.errstate(invalid="ignore"):
+            distance = np.nan_to_num(np.abs(row[:4] - expected)).sum(axis=1)
+        distance[~agreed] = np.inf
+        return np.intp(pool[int(distance.argmin())])
+
+    def _same_extras(self, extras: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Tell which rows of `[P, E]` agree with `[E]` in every column."""
+        names = self.extras or ("",) * len(extras)
+        shares = np.asarray([name.startswith("kpt:") and name.endswith(":score") for name in names])
+        near = np.abs(extras - expected)[:, shares] <= self.tolerance.of_score(expected[:, shares])
+        agreed: NDArray[np.bool_] = near.all(axis=1)
+        return agreed & _close(extras[~shares], expected[:, ~shares], self.tolerance)
 
     def _ranking(self, scores: NDArray[np.float32], ranked: NDArray[np.float32], floor: float) -> None:
         """Compare the falling scores; one next to the floor may be on either side of it."""
@@ -248,28 +281,6 @@ class Comparison:
         return (
             f"the engine disagrees with the original on {self.where}: row {number}: {what} (allowed: {self.tolerance})"
         )
-
-
-def _match(row: NDArray[np.float32], pool: NDArray[np.intp], reading: Reading, tolerance: Tolerance) -> np.intp | None:
-    """Find the anchor of the pool that is the row: the nearest whose box, class and extras agree."""
-    if not len(pool):
-        return None
-    expected = reading.boxes[0, pool]
-    agreed = _close(row[:4], expected, tolerance)
-    class_scores = reading.scores[0, pool]
-    best = class_scores.max(axis=1)
-    number = int(row[5])
-    if not 0 <= number < class_scores.shape[1]:
-        return None
-    agreed &= class_scores[:, number] >= best - tolerance.of_score(best)
-    if len(row) > 6:
-        agreed &= _close(row[6:], reading.extras[0, pool], tolerance)
-    if not agreed.any():
-        return None
-    with np.errstate(invalid="ignore"):
-        distance = np.nan_to_num(np.abs(row[:4] - expected)).sum(axis=1)
-    distance[~agreed] = np.inf
-    return np.intp(pool[int(distance.argmin())])
 
 
 def _close(values: NDArray[np.float32], expected: NDArray[np.float32], tolerance: Tolerance) -> NDArray[np.bool_]:

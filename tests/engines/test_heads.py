@@ -2,70 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
 
+from support_headcheck import assert_same, border, run_head
 from vedette_engines.errors import ImportInputError
-from vedette_engines.graft.builder import GraphBuilder
 from vedette_engines.graft.head import HeadContext, HeadOptions
 from vedette_engines.graft.heads.boxes_scores import BoxesScoresHead
 from vedette_engines.graft.heads.classifier import ClassifierHead
 from vedette_engines.graft.heads.yolov8 import YoloV8Head
 from vedette_engines.graft.heads.yolox import YoloxHead
 from vedette_engines.graft.registry import choose_head, known_heads
-from vedette_engines.graft.session import Session
-from vedette_engines.graft.signature import Output, Signature
-from vedette_engines.parity import Comparison, ParityReport, Tolerance
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
-    from vedette_engines.graft.head import Head
-
 HEADS = known_heads()
-
-
-def border(*outputs: tuple[str, tuple[int, ...]], side: int = 64) -> Signature:
-    return Signature("images", TensorProto.FLOAT, "nchw", side, side, tuple(Output(*output) for output in outputs))
-
-
-def run_head(head: Head, context: HeadContext, raw: list[NDArray[Any]], opset: int = 17) -> NDArray[np.float32]:
-    """Run only the head's part of the graph on given raw outputs."""
-    graph = GraphBuilder(opset, "test")
-    names = [output.name for output in context.signature.outputs]
-    graph.rename(head.build(graph, names, context), "result")
-    kinds = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float16): TensorProto.FLOAT16}
-    inputs = [
-        helper.make_tensor_value_info(name, kinds[value.dtype], ["N", *value.shape[1:]])
-        for name, value in zip(names, raw, strict=True)
-    ]
-    result = helper.make_tensor_value_info(
-        "result", TensorProto.FLOAT, ["N", "K", "M"] if head.task == "detector" else ["N", "C"]
-    )
-    proto = helper.make_graph(graph.nodes, "head", inputs, [result], graph.constants)
-    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)])
-    model.ir_version = 9
-    onnx.checker.check_model(model, full_check=True)
-    return Session(model.SerializeToString(), "head").run(dict(zip(names, raw, strict=True)))[0]
-
-
-def assert_same(head: Head, context: HeadContext, raw: list[NDArray[Any]], opset: int = 17) -> NDArray[np.float32]:
-    rows = run_head(head, context, raw, opset)
-    report = ParityReport()
-    for number in range(len(raw[0])):
-        reading = head.read([value[number : number + 1] for value in raw], context)
-        Comparison(Tolerance(), report, f"frame {number}").candidates(rows[number], reading, context.score_floor)
-    assert report.rows == rows.shape[0] * rows.shape[1]
-    return rows
 
 
 def raw_yolox(seed: int, classes: int, batch: int = 2, *, logits: bool = False) -> NDArray[np.float32]:
@@ -200,37 +156,3 @@ def test_scores_outside_zero_to_one_cannot_be_called_activated() -> None:
     raw = raw_yolox(1, 2, logits=True)
     with pytest.raises(ImportInputError, match=r"--activated was given, but .* go from -"):
         YoloxHead().settle(HeadOptions(activated=True), [raw], border(("output", (1, 84, 7))))
-
-
-PLUGIN = """
-from vedette_engines.graft.heads.yolov8 import YoloV8Head
-
-class Mine(YoloV8Head):
-    name = {name!r}
-
-head = Mine()
-"""
-
-
-def install_plugin(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Put a distribution with one head on the path, as pip would."""
-    (folder / "my_heads.py").write_text(PLUGIN.format(name=name))
-    info = folder / "my_heads-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-heads\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[vedette.heads]\nmine = my_heads:head\n")
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "my_heads", raising=False)
-
-
-def test_a_head_of_an_installed_plug_in_joins_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install_plugin(tmp_path, monkeypatch, "mine")
-    heads = known_heads()
-    assert [*heads] == [*HEADS, "mine"]
-    assert choose_head("mine", border(("output0", (1, 7, 64))), heads).name == "mine"
-
-
-def test_a_plug_in_cannot_take_the_name_of_another_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install_plugin(tmp_path, monkeypatch, "yolox")
-    with pytest.raises(ImportInputError, match="the head 'yolox' of my_heads:head has a name that is taken"):
-        known_heads()
