@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vedette_engines.errors import ImportInputError
+from vedette_engines.sources.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,7 +88,8 @@ def _check_member(path: Path, name: str, content: bytes) -> None:
             raise _refused(path, f"{member} is pickled")
     elif name.endswith(".pt") and content:
         try:
-            torch.load(io.BytesIO(content), weights_only=True)
+            with quiet():
+                torch.load(io.BytesIO(content), weights_only=True)
         except Exception as error:  # whatever it is, torch would go on to unpickle it
             raise _refused(path, f"{name} is a pickle with more than tensors in it") from error
 

@@ -11,6 +11,7 @@ import torch
 
 from vedette_engines.errors import ImportInputError, MissingRuntimeError
 from vedette_engines.sources.kinds import Kind, kind_of
+from vedette_engines.sources.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +25,8 @@ _SHOWN = 3
 def unsafe_names(path: Path) -> tuple[str, ...]:
     """Name the classes and functions that unpickling a file would call, without calling them."""
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+        with quiet():
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception:  # noqa: BLE001  (a file that is no checkpoint of today's format fails in many ways)
         return ()
     return tuple(sorted(names))
@@ -37,7 +39,8 @@ def read_pickle(path: Path, trust: bool) -> Any:
         ImportInputError: It holds more than tensors and plain values, or is damaged.
     """
     try:
-        return torch.load(str(path), map_location="cpu", weights_only=True)
+        with quiet():
+            return torch.load(str(path), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not trust:
             names = unsafe_names(path)
@@ -48,7 +51,8 @@ def read_pickle(path: Path, trust: bool) -> Any:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise ImportInputError(f"{path}: is damaged: {_line(error)}") from error
     try:
-        return torch.load(str(path), map_location="cpu", weights_only=False)
+        with quiet():
+            return torch.load(str(path), map_location="cpu", weights_only=False)
     except Exception as error:  # unpickling runs foreign code
         raise ImportInputError(f"{path}: cannot be unpickled: {type(error).__name__}: {_line(error)}") from error
 
