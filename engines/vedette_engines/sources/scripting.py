@@ -50,7 +50,7 @@ def _frozen(model: TorchModel, way: str) -> Any:
     batch = 1 if model.batches == (1, 1) else EXAMPLE_BATCH
     flat = Flat(model.model)
     flat.training = False  # eval() would go down to a program's module, which knows no modes
-    traced = torch.jit.trace(flat, (pictures(model, batch),), check_trace=False, strict=False)
+    traced: Any = torch.jit.trace(flat, (pictures(model, batch),), check_trace=False, strict=False)
     return torch.jit.freeze(traced.eval())
 
 

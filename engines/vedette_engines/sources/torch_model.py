@@ -100,13 +100,17 @@ def _from_factory(spec: SourceSpec) -> TorchModel:
 
 
 def _made(spec: SourceSpec) -> Any:
-    """Import the module and call its factory; the search path is put back afterwards."""
+    """Import the module and call its factory; the search path is put back afterwards.
+
+    Weights that it draws are the same each time: the model that is exported is the one that is compared with.
+    """
     module_name, _, way = spec.source.partition(":")
     before = list(sys.path)
     sys.path.insert(0, str(spec.root))
     importlib.invalidate_caches()
     try:
-        with quiet():
+        with quiet(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
             made: Any = importlib.import_module(module_name)
             for name in way.split("."):
                 made = getattr(made, name)
