@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 _SCORE, _CLASS = 4, 5
@@ -39,8 +41,9 @@ class Boxes:
         """Return some of them."""
         return Boxes(self.corners[which], self.scores[which], self.class_ids[which], self.crowd[which], self.broken)
 
-    def moved(self, corners: NDArray[np.float64]) -> Boxes:
+    def moved_by(self, move: Callable[[NDArray[np.float64]], NDArray[np.floating]]) -> Boxes:
         """Return the same with other corners, less those that have lost their width or height."""
+        corners = np.asarray(move(self.corners), np.float64)
         there = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
         moved = Boxes(corners, self.scores, self.class_ids, self.crowd, self.broken)
         return moved if there.all() else moved.chosen(there)
