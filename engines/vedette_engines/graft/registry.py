@@ -86,8 +86,8 @@ def choose_head(
 ) -> Head:
     """Take the head that was named, or for `auto` the only one that fits.
 
-    Where the shapes fit several, `auto` asks in this order, and stops where one is left: the outputs' names, the number
-    of labels, the values of the outputs on sample frames.
+    Where the shapes fit several, `auto` asks in this order: the outputs' names, the number of labels, the values of the
+    outputs on sample frames. The values may also speak against one that is left alone, unless its names say what it is.
 
     Args:
         name: As `--head` takes it.
@@ -147,13 +147,13 @@ class _Search:
             wants = "; ".join(f"{known} {fit.reason}" for known, fit in self._fits.items())
             raise ImportInputError(f"no head fits the outputs {self._signature.shapes}: {wants}")
         left = self._narrow(fitting, [known for known in fitting if self._fits[known].named], "the outputs' names")
-        if len(left) > 1:
-            if labels is not None:
-                left = self._narrow(
-                    left, [known for known in left if self._takes(known, labels)], f"the number of labels, {labels}"
-                )
-            # Also one that the labels left: a line too few in their file must not make another head of it.
-            left = left if evidence is None else self._believed(left, evidence)
+        by_name = len(left) == 1 and self._fits[left[0]].named
+        if len(left) > 1 and labels is not None:
+            counting = [known for known in left if self._takes(known, labels)]
+            left = self._narrow(left, counting, f"the number of labels, {labels}")
+        if evidence is not None and not by_name:
+            # Also one that is left alone: shapes say little, and a line too few among the labels misleads.
+            left = self._believed(left, evidence)
         if len(left) > 1:
             ways = "; ".join(f"{known} ({self._fits[known].reason})" for known in left)
             raise ImportInputError(
