@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ class Bar:
 
 def bar_chart(title: str, bars: Sequence[Bar], unit: str = "") -> str:
     """Draw horizontal bars from nought, with labels before and values behind them."""
+    bars = [replace(bar, value=_finite(bar.value), whisker=_finite(bar.whisker)) for bar in bars]
     top = max([value for bar in bars for value in (bar.value, bar.whisker) if value is not None], default=0.0)
     ticks = nice_ticks(top)
     scale = _PLOT / (ticks[-1] or 1.0)
@@ -53,6 +54,10 @@ def bar_chart(title: str, bars: Sequence[Bar], unit: str = "") -> str:
         "</svg>",
     ]
     return "\n".join(parts)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def nice_ticks(top: float) -> list[float]:

@@ -8,6 +8,7 @@ is a block.)
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import time
@@ -157,4 +158,4 @@ def ratio(laps: Laps, base: Laps) -> Ratio | None:
 def percentile(values: Sequence[float], share: float) -> float:
     """Tell the value that this share of them does not exceed, the nearest that was measured."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+    return ordered[max(0, math.ceil(share * len(ordered) - 1e-9) - 1)]
