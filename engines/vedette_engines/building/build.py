@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vedette_engines.building import lowering, making, planning, publishing
+from vedette_engines.building import lowering, making, measuring, planning, publishing
 from vedette_engines.building.lowering import Candidate
 from vedette_engines.building.report import JSON_NAME, MARKDOWN_NAME, Outcome, Report
 from vedette_engines.building.truth import check_truth
@@ -97,9 +97,12 @@ class Builder:
             planning.optimised(self._bench, candidate) if candidate.backend is Backend.ONNXRUNTIME else candidate
             for candidate in candidates
         ]
+        package = publishing.package(manifest, candidates, plans, self._provenance(exported, split))
         if request.bench:
-            self._measure(manifest, candidates)
-        self._publish(publishing.package(manifest, candidates, plans, self._provenance(exported, split)))
+            torch = exported.figures["kind"] != "onnx"
+            measured = measuring.measure(self._bench, package, request.bench, torch=torch)
+            package = publishing.with_bench(package, measured.folder / measuring.PAGE_NAME)
+        self._publish(package)
 
     def _split(self) -> Split:
         footage = self._request.footage

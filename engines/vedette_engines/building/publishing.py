@@ -79,6 +79,13 @@ def package(
     return Package(whole, contents, key)
 
 
+def with_bench(package: Package, page: Path) -> Package:
+    """Add the page of a benchmark; it is no part of what the engine is."""
+    attachments = (*package.manifest.attachments, Attachment(page.name))
+    manifest = dataclasses.replace(package.manifest, attachments=attachments)
+    return dataclasses.replace(package, manifest=manifest, contents={**package.contents, page.name: page})
+
+
 def _file_name(candidate: Candidate) -> str:
     if candidate.precision is Precision.FP32:
         return "model.onnx"
