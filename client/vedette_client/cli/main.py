@@ -46,7 +46,7 @@ _COMMANDS = {
     "stream": _Entry("Send cameras, files or scenes and show what is seen.", "vedette_client.cli.stream:app"),
     "watch": _Entry("Watch a server's sessions.", "vedette_client.cli.watch:app"),
     "loadtest": _Entry("Send many cameras and measure what a server holds.", "vedette_client.cli.loadtest:app"),
-    "engine": _Entry("Import, list and check engines."),
+    "engine": _Entry("Build, check, publish and steer engines."),
 }
 
 
@@ -61,6 +61,8 @@ class _Commands(TyperGroup):
         if name is not None and command is not None:
             self.called = name
             command = _import_command(name)
+            if name == "engine":
+                command = _with_server(command, rest)
         return name, command, rest
 
 
@@ -135,6 +137,13 @@ def _import_command(name: str) -> Any:
             "or pip install 'vedette[gpu]' for CUDA"
         ) from error
     return typer.main.get_command(app)
+
+
+def _with_server(local: Any, args: Sequence[str]) -> Any:
+    """Add the commands that ask a running server to those on a repository."""
+    from vedette_client.cli.engine_group import engine_group  # noqa: PLC0415  no other command needs it
+
+    return engine_group(local, args)
 
 
 def _entry_point(name: str) -> metadata.EntryPoint:

@@ -49,7 +49,7 @@ def draw_boxes(image: NDArray[np.uint8], detections: Iterable[Drawn], *, dimmed:
     height, width = image.shape[:2]
     sheet = Image.fromarray(image)
     pen = ImageDraw.Draw(sheet)
-    font = _font(max(10, round(height / 32)))
+    font = font_of(max(10, round(height / 32)))
     line = 1 if dimmed else max(2, round(height / 200))
     for one in sorted(detections, key=lambda found: found.score):
         color = (150, 150, 150) if dimmed else color_of(one.label)
@@ -102,5 +102,6 @@ def _pixel(share: float, size: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Give the font of captions in a size, pixels."""
     return ImageFont.load_default(size=size)
