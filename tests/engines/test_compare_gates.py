@@ -115,7 +115,7 @@ def test_what_is_inconclusive_is_refused_whatever_the_bounds() -> None:
 def test_the_bounds_against_the_source_can_be_replaced() -> None:
     gate = TensorGate.from_bounds({"source.largest_relative": 0.01, "int8.map50": 0.9})
     assert gate == TensorGate(0.01, 0.25)
-    with pytest.raises(ImportInputError, match="did you mean source.largest_relative"):
+    with pytest.raises(ImportInputError, match=r"did you mean source\.largest_relative"):
         TensorGate.from_bounds({"source.largest": 0.01})
 
 

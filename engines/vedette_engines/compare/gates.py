@@ -42,10 +42,15 @@ REFERENCE = "reference"
 #   against what mAP does not count: detections of classes that the reference does not see.
 # Embeddings: what is asked of them is to tell one from another, so the distance to the FP32 embedding must stay
 #   small beside the distance between frames (`confusion`), however alike all cosines are.
-# truth: how good a model is, is its maker's business: 0.5 of mAP50 and of top-1 is only what no model with wrong
-#   preprocessing or a wrong head attains. Whoever knows what the model scored elsewhere gives that as the bound.
-# reference: another program with the same model must see the same, as far as two ways to scale a picture do.
-# swap_gain: with its own channel order a model is never worse by more than chance than with the other one.
+# truth: how good a model is, is its maker's business: 0.5 of mAP50 and of top-1, and three in ten of what it reports
+#   and of what there is at its own least score, is only what no model with wrong preprocessing or a wrong head
+#   attains. Whoever knows what the model scored elsewhere gives that as the bound.
+# reference: another program with the same model must see the same, as far as two ways to scale a picture do. Measured
+#   with YOLOX-nano and four clips: mAP50 0.93 to 1, mAP50-95 0.91 to 1, precision 0.8 at the least (detections right
+#   at the least score). The weights of one convolution mixed up: mAP50 0.92, recall 0.3: what is left stands in the
+#   right order, so the curve hardly falls. Red and blue swapped: mAP50 above 0.93 in three clips of four. Hence:
+# swap_gain: with its own order of channels a model is never worse by more than chance than with the other one.
+#   Measured as above: mAP50-95 is 0.08 to 0.35 lower with the wrong order, though mAP50 may hardly move.
 _DEFAULTS: dict[str, dict[Task, dict[str, float]]] = {
     "fp32": {
         Task.DETECTOR: {"map50": 0.99, "precision": 0.98, "recall": 0.98},
@@ -63,13 +68,13 @@ _DEFAULTS: dict[str, dict[Task, dict[str, float]]] = {
         Task.EMBEDDER: {"cosine_mean": 0.98, "confusion": 0.5},
     },
     TRUTH: {
-        Task.DETECTOR: {"map50": 0.5, "swap_gain": 0.05},
-        Task.CLASSIFIER: {"top1": 0.5, "swap_gain": 0.1},
+        Task.DETECTOR: {"map50": 0.5, "precision": 0.3, "recall": 0.3, "swap_gain": 0.03},
+        Task.CLASSIFIER: {"top1": 0.5, "swap_gain": 0.05},
         Task.EMBEDDER: {},
     },
     REFERENCE: {
-        Task.DETECTOR: {"map50": 0.95, "precision": 0.9, "recall": 0.9, "swap_gain": 0.05},
-        Task.CLASSIFIER: {"top1": 0.95, "swap_gain": 0.1},
+        Task.DETECTOR: {"map50": 0.9, "map50_95": 0.8, "precision": 0.75, "recall": 0.75, "swap_gain": 0.03},
+        Task.CLASSIFIER: {"top1": 0.95, "swap_gain": 0.05},
         Task.EMBEDDER: {},
     },
 }

@@ -2,7 +2,8 @@
 
 `--reference module:function` names a function of one picture, `uint8 [height, width, 3]`, BGR, as it came. A
 detector's returns boxes `[n, 4]` as x1, y1, x2, y2 in pixels of the picture, scores `[n]` and classes `[n]`, numbers
-or labels, NMS done, as a tuple or as a mapping with these names. A classifier's returns its scores `[C]`, or the class
+or labels, NMS done, as a tuple or as a mapping with these names; all down to the engine's `min_score`, since what the
+engine reports and the program does not counts as false. A classifier's returns its scores `[C]`, or the class
 as a number or label.
 """
 
@@ -112,7 +113,6 @@ def truth_of_program(
         frames,
         frozenset(range(len(manifest.labels))),
         by_program=True,
-        least_score=reader.lowest if reader.lowest <= 1.0 else 0.0,
     )
 
 
@@ -157,8 +157,6 @@ class _Reader:
         self._task = manifest.task
         self._labels = {label: number for number, label in enumerate(manifest.labels)}
         self._least = least_score(manifest)
-        # A program with a threshold of its own shows nothing below it, so nothing below it is wrong.
-        self.lowest = float("inf")
 
     def frame(self, frame: FootageFrame, result: Any) -> TruthFrame:
         """Turn the result for one frame into truth."""
@@ -183,7 +181,6 @@ class _Reader:
             raise self._wrong(frame, "NaN or an infinity")
         class_ids = np.asarray([self._number(frame, one) for one in listed], np.int64)
         kept = values >= self._least
-        self.lowest = min(self.lowest, float(values[kept].min(initial=np.inf)))
         return boxes_of(corners[kept], values[kept], class_ids[kept])
 
     def _class_of(self, frame: FootageFrame, result: Any) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from vedette_engines.compare.agreement import found_in, least_score
 from vedette_engines.compare.classifying import ranks
 from vedette_engines.compare.detecting import compare_boxes
-from vedette_engines.compare.figures import MAIN_FIGURE
+from vedette_engines.compare.figures import FIGURES, SWAP_FIGURE
 from vedette_engines.compare.finding import find_frames
 from vedette_engines.compare.result import WORST_FRAMES, Agreement
 from vedette_engines.compare.running import run_frames
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from vedette_engines.manifest import Manifest
 
 FRAMES = 128
+# Less than this may be chance.
+NOTED_GAIN = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,11 @@ def compare_with_truth(
     notes = (*truth.notes, *straight.notes)
     if straight.inconclusive:
         return replace(straight, notes=notes)
-    main = MAIN_FIGURE[manifest.task]
-    gain = swapped.figures[main] - straight.figures[main]
-    if gain > 0:
-        notes = (*notes, f"with red and blue swapped it would be {swapped.figures[main]:.4f}: is --order right?")
+    name = SWAP_FIGURE[manifest.task]
+    gain = swapped.figures[name] - straight.figures[name]
+    if gain > NOTED_GAIN:
+        shown = f"{FIGURES[name].words} would be {swapped.figures[name]:.4f}"
+        notes = (*notes, f"with red and blue swapped {shown}: is --order right?")
     return replace(straight, figures={**straight.figures, "swap_gain": gain}, notes=notes)
 
 
