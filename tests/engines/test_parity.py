@@ -135,6 +135,30 @@ def test_extras_that_are_off_are_refused() -> None:
         compare(rows, expected)
 
 
+def test_a_keypoints_score_is_compared_as_a_score_and_its_place_in_pixels() -> None:
+    expected = reading(extras=3)
+    rows = rows_of(expected)
+    names = ("kpt:nose:x", "kpt:nose:y", "kpt:nose:score")
+    comparison = Comparison(Tolerance(), ParityReport(), "noise 2, batch 3", names)
+    rows[4, 6] += 0.04
+    comparison.candidates(rows, expected, FLOOR)
+    rows[4, 8] += 0.04
+    with pytest.raises(ImportRefusedError, match="row 4: its extras differ"):
+        comparison.candidates(rows, expected, FLOOR)
+
+
+def test_an_embeddings_values_may_be_off_by_a_part_of_the_largest() -> None:
+    vector = np.asarray([0.001, -50, 3], np.float32)
+    report = ParityReport()
+    comparison = Comparison(Tolerance(), report, "drawing 0, batch 1")
+    comparison.vector(vector + np.asarray([0.05, 0, 0], np.float32), vector)
+    assert (report.rows, report.worst_score) == (1, pytest.approx(0.05, rel=1e-3))
+    with pytest.raises(ImportRefusedError, match=r"drawing 0, batch 1: embedding\[2\] is 3\.2.*gives 3\.0"):
+        comparison.vector(vector + np.asarray([0, 0, 0.2], np.float32), vector)
+    with pytest.raises(ImportRefusedError, match=r"embedding\[1\]"):
+        comparison.vector(vector * np.asarray([1, -1, 1], np.float32), vector)
+
+
 def test_class_scores_are_compared_one_by_one() -> None:
     scores = np.asarray([0.7, 0.2, 0.1], np.float32)
     comparison = Comparison(Tolerance(), ParityReport(), "drawing 0, batch 1")
