@@ -86,6 +86,12 @@ def test_a_token_opens_nothing_else(auth, token, permission, channel):
     assert token not in caught.value.message
 
 
+def test_what_is_no_channels_needs_the_permission_on_any(auth):
+    assert auth.authorize(bearer("gate-secret"), "publish", None).name == "gate cameras"
+    with pytest.raises(ForbiddenError, match="may not administer anything"):
+        auth.authorize(bearer("gate-secret"), "administer", None)
+
+
 def test_all_channels_at_once_need_the_pattern_for_all(auth):
     assert auth.authorize(bearer("desk-secret"), "watch", "").name == "desk"
 
