@@ -237,7 +237,7 @@ class Comparison:
         names = self.extras or ("",) * len(extras)
         shares = np.asarray([name.startswith("kpt:") and name.endswith(":score") for name in names])
         near = np.abs(extras - expected)[:, shares] <= self.tolerance.of_score(expected[:, shares])
-        agreed: NDArray[np.bool_] = near.all(axis=1)
+        agreed: NDArray[np.bool_] = np.asarray(near.all(axis=1), np.bool_)
         return agreed & _close(extras[~shares], expected[:, ~shares], self.tolerance)
 
     def _ranking(self, scores: NDArray[np.float32], ranked: NDArray[np.float32], floor: float) -> None:
