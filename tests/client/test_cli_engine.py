@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import support_cli
 from support_steering import FakeControl, picture, sample, steering_server
 from vedette_client.cli.engine_frames import FrameFolder, folder_name
 from vedette_client.cli.engine_remote import read_share
@@ -206,7 +207,7 @@ async def test_frames_are_written_a_folder_for_each_channel_and_more_behind_them
         said = await ask("frames", "person", "--count", "6", "--interval", "0.1", "-o", tmp_path / "new/frames")
         assert said.out == f"6 frames of 2 channels in {tmp_path / 'new/frames'}\n"
         said = await ask("frames", "person", "--count", "2", "--channel", "yard", "-o", tmp_path / "new/frames")
-        assert said.out == f"2 frames of 1 channels in {tmp_path / 'new/frames'}\n"
+        assert said.out == f"2 frames of 1 channel in {tmp_path / 'new/frames'}\n"
     yard = sorted(one.name for one in (tmp_path / "new/frames/yard").iterdir())
     gate = sorted(one.name for one in (tmp_path / "new/frames/gate").iterdir())
     assert len(yard) + len(gate) == 8
@@ -263,3 +264,21 @@ def test_a_classifiers_classes_are_written_below_its_picture() -> None:
     below = cat.shape[0] - 20
     assert (cat[below:] != nothing[below:]).any()
     assert (cat[:below] == nothing[:below]).all()
+
+
+def test_a_server_is_steered_from_an_install_without_any_extra() -> None:
+    code = """
+import importlib.abc, sys
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"onnx", "onnxruntime", "cv2", "structlog", "prometheus_client", "torch"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from vedette_client.cli.main import run
+assert run(["engine", "--help"]) == 0
+for args in (["list"], ["load", "person"], ["frames", "person", "-o", "nowhere"]):
+    assert run(["engine", *args, "--server", "127.0.0.1:1"]) == 1
+"""
+    said = support_cli.finish(support_cli.start(code=code))
+    assert said.code == 0, said.err
+    assert said.err.count("Failed to connect") == 3

@@ -22,26 +22,27 @@ class FrameFolder:
     """A folder of clips, each a folder of pictures; what lies there already stays.
 
     Args:
-        path: The folder; it is made when it is not there.
+        path: The folder; it is made with the first frame.
 
     Attributes:
         frames: How many were written.
         channels: Of which channels.
-
-    Raises:
-        OSError: The folder cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._next: dict[str, int] = {}
         self.frames = 0
-        path.mkdir(parents=True, exist_ok=True)
 
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels of which there are frames."""
         return tuple(self._next)
+
+    def told(self) -> str:
+        """Say in a line what is there now."""
+        channels = "1 channel" if len(self._next) == 1 else f"{len(self._next)} channels"
+        return f"{self.frames} frame{'' if self.frames == 1 else 's'} of {channels} in {self._path}"
 
     def write(self, frame: SampledFrame) -> None:
         """Write a frame behind those of its channel.
@@ -51,7 +52,7 @@ class FrameFolder:
         """
         folder = self._path / folder_name(frame.channel)
         if frame.channel not in self._next:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             numbers = [int(found[1]) for one in folder.iterdir() if (found := re.fullmatch(r"(\d+)\.png", one.name))]
             self._next[frame.channel] = max(numbers, default=0) + 1
         (folder / f"{self._next[frame.channel]:06d}.png").write_bytes(frame.png)

@@ -214,7 +214,8 @@ async def frames_command(
     try:
         await take(frames, folder, count)
     finally:
-        typer.echo(f"{folder.frames} frames of {len(folder.channels)} channels in {output}")
+        if folder.frames:
+            typer.echo(folder.told())
 
 
 def read_share(text: str) -> float:
