@@ -27,6 +27,7 @@ from vedette_engines.graft.session import Session
 from vedette_engines.lower.plan import WEIGHTED_OPS, CalibrationPlan, Quantised
 from vedette_engines.lower.prepare import float_activations, is_grafted, load_engine, tail_nodes, weighted_nodes
 from vedette_engines.lower.ranges import Calibration, calibrate
+from vedette_engines.lower.shield import activations_of, shield
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -86,12 +87,25 @@ class Quantiser:
         """Quantise all that the plan says but for these nodes, and try the result.
 
         Raises:
-            ImportRefusedError: The result cannot be run or is not the contract's.
+            ImportRefusedError: The result cannot be run.
         """
         started = time.monotonic()
-        kept = {*self.plan.exclude, *exclude, *tail_nodes(self.model.graph)}
-        kept.update(node.name for node in self.model.graph.node if is_grafted(node))
+        graph = self.model.graph
+        named = {*self.plan.exclude, *exclude}
+        kept = named | activations_of(graph, named) | tail_nodes(graph)
+        kept.update(node.name for node in graph.node if is_grafted(node))
         content = self._write(sorted(kept))
+        return _checked(content, self, time.monotonic() - started)
+
+    def quantise_only(self, nodes: Sequence[str]) -> Quantised:
+        """Quantise these nodes and nothing else, to see what each of them costs.
+
+        Raises:
+            ImportRefusedError: The result cannot be run.
+        """
+        started = time.monotonic()
+        only = set(nodes)
+        content = self._write([node.name for node in self.model.graph.node if node.name not in only])
         return _checked(content, self, time.monotonic() - started)
 
     def _write(self, exclude: list[str]) -> bytes:
@@ -99,7 +113,7 @@ class Quantiser:
         copied.CopyFrom(self.model)
         add_infer_metadata(copied)
         ranges = self.calibration.ranges(self.plan, symmetric=self.target == "tensorrt")
-        with _quiet():
+        with quiet():
             quantizer = QDQQuantizer(
                 copied,
                 self.plan.per_channel,
@@ -119,6 +133,7 @@ class Quantiser:
             # A Q/DQ pair behind a grafted tensor is named after it, but was not grafted on.
             if node.op_type in QDQ_OPS:
                 node.name = node.name.removeprefix(PREFIX)
+        shield(quantised.graph, exclude)
         # Shapes of the tensors within can be inferred again; of a small engine they are a good part of the file.
         del quantised.graph.value_info[:]
         return bytes(quantised.SerializeToString())
@@ -205,7 +220,7 @@ def _checked(content: bytes, quantiser: Quantiser, seconds: float) -> Quantised:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep ONNX Runtime's quantiser from writing warnings to the root logger."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

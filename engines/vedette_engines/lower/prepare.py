@@ -26,16 +26,28 @@ if TYPE_CHECKING:
 _FOLDS_INTO = {"Conv": 0, "ConvTranspose": 1}
 
 
+def read_engine(content: bytes) -> ModelProto:
+    """Read an engine.
+
+    Raises:
+        ImportInputError: It is no ONNX file.
+    """
+    try:
+        model = onnx.load_from_string(content)
+    except (DecodeError, ValueError) as error:
+        raise ImportInputError(f"the engine is not an ONNX file: {error}") from error
+    if not model.graph.node:
+        raise ImportInputError("the engine is not an ONNX file: it holds no graph")
+    return model
+
+
 def load_engine(content: bytes) -> ModelProto:
     """Read an engine and prepare it.
 
     Raises:
         ImportInputError: It is no ONNX file, or is quantised or of half precision already.
     """
-    try:
-        model = onnx.load_from_string(content)
-    except (DecodeError, ValueError) as error:
-        raise ImportInputError(f"the engine is not an ONNX file: {error}") from error
+    model = read_engine(content)
     quantised = next(
         (node for node in model.graph.node if node.op_type in {"QuantizeLinear", "DequantizeLinear"}), None
     )
@@ -43,7 +55,7 @@ def load_engine(content: bytes) -> ModelProto:
         raise ImportInputError(f"the engine is quantised already (node {quantised.name}); give the float32 one")
     if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer):
         raise ImportInputError("the engine has float16 weights; give the float32 one")
-    _constants_to_initializers(model.graph)
+    constants_to_initializers(model.graph)
     name_nodes(model.graph)
     _fold_batch_norms(model.graph)
     return shape_inference.infer_shapes(model)
@@ -103,7 +115,8 @@ def name_nodes(graph: GraphProto) -> None:
         taken.add(name)
 
 
-def _constants_to_initializers(graph: GraphProto) -> None:
+def constants_to_initializers(graph: GraphProto) -> None:
+    """Turn `Constant` nodes into initializers: only those are looked at as weights."""
     kept = []
     for node in graph.node:
         value = _constant_value(node)

@@ -99,7 +99,7 @@ def calibrate(
         raise ImportInputError(
             "there are no frames to calibrate on; give clips or pictures that show what the engine will see"
         )
-    extremes, sizes = _measure_extremes(model, tensors, frames, say)
+    extremes, sizes = measure_extremes(model, tensors, frames, say, finite=True)
     histograms: dict[str, NDArray[np.int64]] = {}
     if method != "minmax":
         spread = [name for name in tensors if extremes[name][0] < extremes[name][1]]
@@ -110,18 +110,30 @@ def calibrate(
     return Calibration(extremes, histograms, len(frames))
 
 
-def _measure_extremes(
-    model: ModelProto, tensors: Sequence[str], frames: Sequence[Sample], say: Callable[[str], None]
+def measure_extremes(
+    model: ModelProto, tensors: Sequence[str], frames: Sequence[Sample], say: Callable[[str], None], *, finite: bool
 ) -> tuple[dict[str, Range], dict[str, int]]:
-    session = Session(_with_extremes(model, tensors), "the engine that is calibrated")
+    """Run all frames and note the smallest and largest value of each tensor, and how many values it has.
+
+    Args:
+        model: An engine.
+        tensors: Names of its float32 tensors.
+        frames: What it is shown.
+        say: Takes a line now and then.
+        finite: Refuse values that are no numbers or infinite; else they become part of the range.
+
+    Raises:
+        ImportRefusedError: See `finite`.
+    """
     teller = _Teller("ranges", len(frames), say)
+    session = Session(_with_extremes(model, tensors), "the engine that is calibrated")
     lowest, highest = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
     sizes = np.zeros(len(tensors), np.int64)
     for number, frame in enumerate(frames):
         teller.tell(number)
         outputs = np.asarray(session.run({FRAMES: frame.pixels[None]}), np.float64).reshape(len(tensors), 4)
         bad = np.flatnonzero(~np.isfinite(outputs[:, :3]).all(axis=1))
-        if len(bad):
+        if len(bad) and finite:
             raise ImportRefusedError(
                 f"tensor {tensors[bad[0]]} takes a value that is no number or infinite on {frame.label}: it cannot "
                 "be calibrated"
