@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vedette_engines import cli_values
+from vedette_engines import cli_values, manifest
 from vedette_engines.cli_roots import DEFAULT_ROOT, VARIABLE, user_roots
 from vedette_engines.errors import BuildError, ImportInputError, MissingRuntimeError
 from vedette_engines.repository import EngineRepository, boxed_root
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vedette_engines.benching.report import BenchReport
     from vedette_engines.bundle import Bundle
     from vedette_engines.graft.frames import Sample
+    from vedette_engines.profiling.profile import Measured
     from vedette_engines.sources.spec import SourceSpec
 
 _SOURCE = "PyTorch beside the engine"
@@ -203,3 +204,80 @@ def write(path: Path, text: str) -> None:
     except OSError as error:
         raise BuildError(f"{path}: cannot be written: {error}") from error
     typer.echo(f"written: {path}", err=True)
+
+
+def profile_command(
+    name: Name,
+    *,
+    precision: Precision = "",
+    runner: Annotated[str, typer.Option(metavar="onnxruntime|openvino", help="Whose profiler.")] = "onnxruntime",
+    provider: Annotated[str, typer.Option(metavar="NAME", help="Provider of ONNX Runtime: cpu, cuda, ...")] = "cpu",
+    batch: Annotated[str, typer.Option(metavar="N", help="Frames per run.")] = "1",
+    runs: Annotated[str, typer.Option(metavar="N", help="Runs to measure.")] = "20",
+    threads: Threads = "",
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write all runs as a trace for Perfetto (ui.perfetto.dev) or chrome://tracing.",
+            rich_help_panel=_RESULTS,
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.", rich_help_panel=_RESULTS)
+    ] = None,
+    engines_dir: EnginesDir = None,
+) -> None:
+    """Show where an engine's time goes, operator by operator, and what to do about it."""
+    need_runtime("profiling")
+    cli_values.choice("--runner", runner, ("onnxruntime", "openvino"))
+    from vedette_engines.benching.bench import cores  # noqa: PLC0415  (needs a runtime)
+    from vedette_engines.profiling.measure import (  # noqa: PLC0415
+        ProfileRequest,
+        profile_onnxruntime,
+        profile_openvino,
+    )
+    from vedette_engines.profiling.text import to_json  # noqa: PLC0415
+    from vedette_engines.profiling.trace import trace as written  # noqa: PLC0415
+
+    request = ProfileRequest(
+        resolve(name, engines_dir),
+        precision=precision_of(precision),
+        batch=cli_values.whole("--batch", batch, 1, 1024),
+        runs=cli_values.whole("--runs", runs, 1, 10_000),
+        threads=threads_of(threads) or cores(),
+        provider=provider,
+    )
+    measured = (profile_openvino if runner == "openvino" else profile_onnxruntime)(request)
+    _show_profile(measured)
+    if trace is not None:
+        write(trace, written(measured.profile))
+    if json is not None:
+        write(json, to_json(measured))
+
+
+def _show_profile(measured: Measured) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    from vedette_engines.profiling.text import advice_lines, nodes_table, operators_table  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    console.width = max(console.width, 110)
+    profile = measured.profile
+    console.print(operators_table(measured))
+    console.print(nodes_table(measured))
+    typer.echo(
+        f"A run takes {profile.run_s * 1e3:.3f} ms, its {len(profile.nodes)} nodes {profile.nodes_s * 1e3:.3f} ms "
+        f"(medians of {profile.runs} runs)."
+    )
+    lines = advice_lines(measured)
+    typer.echo("Advice, by the share of the time it is about:" if lines else "Nothing stands out.")
+    for line in lines:
+        typer.echo(f"- {line}")
+
+
+def precision_of(text: str) -> manifest.Precision | None:
+    """Read a precision; empty: None."""
+    if not text:
+        return None
+    return manifest.Precision(cli_values.choice("--precision", text, [str(one) for one in manifest.Precision]))
