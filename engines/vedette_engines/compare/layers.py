@@ -159,8 +159,6 @@ def match_tensors(reference: Graph, candidate: Graph) -> dict[str, str]:
                 _clips(user) and user.output[0] not in candidate.tensors for user in reference.users.get(name, [])
             )
             pairs[name] = name if folded else candidate.carried(name)
-        elif f"{name}_DequantizeLinear_Output" in candidate.tensors:
-            pairs[name] = f"{name}_DequantizeLinear_Output"
         elif _clips(node) and source in candidate.tensors and candidate.carried(source) != source:
             pairs[name] = candidate.carried(source)
     return pairs

@@ -7,7 +7,8 @@ known to run the model as it should.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import hashlib
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,12 +79,23 @@ class Truth:
     classes: frozenset[int]
     by_program: bool = False
     least_score: float = 0.0
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def scope(self) -> str:
         """Name of the gate that it is judged by: `reference` or `truth`."""
         return "reference" if self.by_program else "truth"
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that it says: equal ones judge alike."""
+        said = hashlib.sha256(repr((self.task.value, sorted(self.classes), self.scope, self.least_score)).encode())
+        for frame in self.frames:
+            said.update(repr((frame.file, frame.index, frame.class_id, frame.size)).encode())
+            if frame.boxes is not None:
+                parts = (frame.boxes.corners, frame.boxes.scores, frame.boxes.class_ids, frame.boxes.crowd)
+                said.update(repr([part.tolist() for part in parts]).encode())
+        return said.hexdigest()
 
 
 def compare_with_truth(
