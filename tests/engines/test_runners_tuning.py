@@ -11,7 +11,7 @@ import pytest
 from support_bundles import toy_bundle, toy_manifest
 from vedette_engines.bundle import Bundle
 from vedette_engines.errors import RunError
-from vedette_engines.manifest import Bench
+from vedette_engines.manifest import Bench, EngineFile
 from vedette_engines.runners.opening import open_engine
 from vedette_engines.runners.tuning import Candidate, Tuning, choose, measure_best
 
@@ -33,6 +33,8 @@ class FakeEngine:
     """
 
     backend = "fake:device"
+    file = EngineFile("model.onnx")
+    fallback = ""
 
     def __init__(
         self, cost: Callable[[int], None], *, max_batch: int | None = None, bench: Bench | None = None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from support_bundles import toy_bundle
+from vedette_engines.manifest import EngineFile
 from vedette_server.execute.client import Inference, Surface
 from vedette_server.execute.local import FAILURES_UNTIL_UNHEALTHY, LONGEST_RUN_S, LocalInference
 from vedette_server.metrics_figures import EngineMetrics
@@ -39,6 +40,8 @@ class FakeLane:
 
 class FakeEngine:
     backend = "fake"
+    file = EngineFile("model.onnx")
+    fallback = ""
     max_batch = None
 
     def __init__(self, bundle: Bundle) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vedette_engines.bundle import Bundle
-    from vedette_engines.manifest import Precision
+    from vedette_engines.manifest import Backend, EngineFile, Precision
 
 
 class BatchMode(StrEnum):
@@ -41,6 +41,10 @@ class RunnerSettings:
             starts it, else the CPU.
         allow_fallback: A provider that cannot be used is passed over instead of refused.
         precision: Which of the bundle's files; None: the most exact one.
+        backends: The runtimes in order of preference; a runtime that the bundle has no file for is left out. Empty:
+            TensorRT where it, a GPU and a plan are there, else ONNX Runtime.
+        fallback: A file that cannot be run here, such as a plan for another GPU, is passed over for the bundle's next;
+            without it, it is refused. The reasons are kept in `LoadedEngine.fallback`.
         intra_op_threads: Threads within one run on the CPU; 1 runs in the lane's own thread.
         max_batch: Most frames per run; None: what the bundle allows.
         batch_mode: Whether batches are padded to powers of two.
@@ -55,6 +59,8 @@ class RunnerSettings:
     providers: tuple[str, ...] = ()
     allow_fallback: bool = False
     precision: Precision | None = None
+    backends: tuple[Backend, ...] = ()
+    fallback: bool = False
     intra_op_threads: int = 1
     max_batch: int | None = None
     batch_mode: BatchMode = BatchMode.EXACT
@@ -95,6 +101,16 @@ class LoadedEngine(Protocol):
     @property
     def bundle(self) -> Bundle:
         """What was loaded."""
+        ...
+
+    @property
+    def file(self) -> EngineFile:
+        """Which of the bundle's files."""
+        ...
+
+    @property
+    def fallback(self) -> str:
+        """Why it is not a file that was to come before it; empty: nothing was passed over."""
         ...
 
     @property

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vedette_engines.bundle import Bundle
     from vedette_engines.manifest import EngineFile
     from vedette_engines.runners.base import RunnerSettings
+    from vedette_engines.runners.choosing import Choice
 
 # Fatal only: ONNX Runtime writes to stderr what it raises as well.
 _LOG_SEVERITY = 4
@@ -39,16 +40,18 @@ class OnnxRuntimeEngine:
     Args:
         bundle: The engine.
         settings: How to run it.
+        choice: The file that was chosen; None: the settings' precision, else the most exact.
 
     Raises:
         BundleError: The bundle has no file for ONNX Runtime, or not of the wanted precision.
         LoadError: The runtime refuses the file, or a provider that was asked for is not really used.
     """
 
-    def __init__(self, bundle: Bundle, settings: RunnerSettings) -> None:
+    def __init__(self, bundle: Bundle, settings: RunnerSettings, choice: Choice | None = None) -> None:
         self._bundle = bundle
         self._settings = settings
-        self._file = bundle.file_for(Backend.ONNXRUNTIME, settings.precision)
+        self._file = choice.file if choice else bundle.file_for(Backend.ONNXRUNTIME, settings.precision)
+        self._fallback = "; ".join(choice.passed_over) if choice else ""
         self._max_batch = choose_max_batch(bundle, self._file, settings.max_batch)
         self._session: Any = _open_session(bundle, self._file, settings)
         self._backend = f"onnxruntime:{self._session.get_providers()[0]}"
@@ -57,6 +60,16 @@ class OnnxRuntimeEngine:
     def bundle(self) -> Bundle:
         """What was loaded."""
         return self._bundle
+
+    @property
+    def file(self) -> EngineFile:
+        """Which of the bundle's files."""
+        return self._file
+
+    @property
+    def fallback(self) -> str:
+        """Why those that were to come before it are not run."""
+        return self._fallback
 
     @property
     def backend(self) -> str:

@@ -2,33 +2,75 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vedette_engines.errors import MissingRuntimeError
+from vedette_engines.errors import LoadError, MissingRuntimeError
+from vedette_engines.manifest import Backend
 from vedette_engines.runners.base import RunnerSettings
+from vedette_engines.runners.choosing import choices
 
 if TYPE_CHECKING:
     from vedette_engines.bundle import Bundle
+    from vedette_engines.plans.environment import Environment
     from vedette_engines.runners.base import LoadedEngine
+    from vedette_engines.runners.choosing import Choice
+
+_EXTRAS = {Backend.ONNXRUNTIME: "'vedette[cpu]', or 'vedette[gpu]' for CUDA", Backend.OPENVINO: "'vedette[openvino]'"}
+_NAMES = {Backend.ONNXRUNTIME: "ONNX Runtime", Backend.OPENVINO: "OpenVINO"}
 
 
-def open_engine(bundle: Bundle, settings: RunnerSettings | None = None) -> LoadedEngine:
+def open_engine(
+    bundle: Bundle, settings: RunnerSettings | None = None, environment: Environment | None = None
+) -> LoadedEngine:
     """Load an engine, ready to make lanes.
 
     Args:
         bundle: The engine.
         settings: How to run it; None: the defaults.
+        environment: The GPUs and the TensorRT that are here; None: they are looked for where the bundle has plans.
 
     Raises:
         BundleError: The bundle has no file that fits.
-        LoadError: The runtime refuses it, or would not run it where it was asked to.
+        LoadError: The runtime refuses it, or would not run it where it was asked to; or a plan is for another machine.
         MissingRuntimeError: No runtime is installed; the message names the extra.
     """
+    settings = settings or RunnerSettings()
+    failed: list[LoadError] = []
+    for choice in choices(bundle, settings, environment):
+        passed_over = (*choice.passed_over, *(str(error) for error in failed))
+        try:
+            return _open(bundle, settings, replace(choice, passed_over=passed_over))
+        except LoadError as error:
+            if not settings.fallback:
+                raise
+            failed.append(error)
+    if len(failed) == 1:
+        raise failed[0]
+    raise LoadError(f"none of the engine's files can be run: {'; '.join(map(str, failed))}")
+
+
+def _open(bundle: Bundle, settings: RunnerSettings, choice: Choice) -> LoadedEngine:
+    what = f"engine {bundle.name} {bundle.version}"
+    if choice.backend is Backend.TENSORRT:
+        raise LoadError(f"{what}: plan {choice.file.path} fits, but the TensorRT executor is not in this build")
     try:
+        if choice.backend is Backend.OPENVINO:
+            from vedette_engines.runners.openvino import OpenVinoEngine  # noqa: PLC0415  (an extra)
+
+            return OpenVinoEngine(bundle, settings, choice)
         from vedette_engines.runners.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415  (an extra)
+
+        return OnnxRuntimeEngine(bundle, _without_openvino(settings), choice)
     except ImportError as error:
         raise MissingRuntimeError(
-            f"engine {bundle.name} {bundle.version} needs ONNX Runtime ({error}): "
-            "pip install 'vedette[cpu]', or 'vedette[gpu]' for CUDA"
+            f"{what} needs {_NAMES[choice.backend]} ({error}): pip install {_EXTRAS[choice.backend]}"
         ) from error
-    return OnnxRuntimeEngine(bundle, settings or RunnerSettings())
+
+
+def _without_openvino(settings: RunnerSettings) -> RunnerSettings:
+    """Leave out what was said to the runtime OpenVINO, where ONNX Runtime takes its place."""
+    if Backend.OPENVINO not in settings.backends:
+        return settings
+    kept = {name: options for name, options in settings.provider_options.items() if name != Backend.OPENVINO}
+    return replace(settings, provider_options=kept)

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vedette_engines.bundle import Bundle
+    from vedette_engines.manifest import EngineFile
     from vedette_engines.runners.base import RunnerSettings
+    from vedette_engines.runners.choosing import Choice
 
 # Under this name RunnerSettings.provider_options has OpenVINO's properties; DEVICE, which is none of them, tells where.
 OPTIONS = "openvino"
@@ -41,16 +43,18 @@ class OpenVinoEngine:
         settings: How to run it. `intra_op_threads` are the threads of one run; `provider_options["openvino"]` has
             properties of OpenVINO by name, such as `PERFORMANCE_HINT`, and `DEVICE` (default `CPU`). The hint `LATENCY`
             makes one stream with these threads, `THROUGHPUT` leaves threads and streams to OpenVINO.
+        choice: The file that was chosen; None: the settings' precision, else the most exact.
 
     Raises:
         BundleError: The bundle has no ONNX file, or not of the wanted precision.
         LoadError: OpenVINO refuses the file, an option or the device.
     """
 
-    def __init__(self, bundle: Bundle, settings: RunnerSettings) -> None:
+    def __init__(self, bundle: Bundle, settings: RunnerSettings, choice: Choice | None = None) -> None:
         self._bundle = bundle
         self._settings = settings
-        self._file = bundle.file_for(Backend.ONNXRUNTIME, settings.precision)
+        self._file = choice.file if choice else bundle.file_for(Backend.ONNXRUNTIME, settings.precision)
+        self._fallback = "; ".join(choice.passed_over) if choice else ""
         self._max_batch = choose_max_batch(bundle, self._file, settings.max_batch)
         options = dict(settings.provider_options.get(OPTIONS, {}))
         device = options.pop(_DEVICE, "CPU")
@@ -70,6 +74,16 @@ class OpenVinoEngine:
     def bundle(self) -> Bundle:
         """What was loaded."""
         return self._bundle
+
+    @property
+    def file(self) -> EngineFile:
+        """Which of the bundle's files."""
+        return self._file
+
+    @property
+    def fallback(self) -> str:
+        """Why those that were to come before it are not run."""
+        return self._fallback
 
     @property
     def backend(self) -> str:
