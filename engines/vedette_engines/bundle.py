@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vedette_engines import history
 from vedette_engines.contract import check_onnx
 from vedette_engines.errors import BundleError
 from vedette_engines.manifest import MANIFEST_NAME, Attachment, Backend, EngineFile, Manifest, Precision
 from vedette_engines.manifest_file import read_manifest, write_manifest
+from vedette_engines.withdrawn import sync_folder, withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,7 +132,9 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_bundle(root: Path, manifest: Manifest, contents: Mapping[str, Path | bytes]) -> Bundle:
+def write_bundle(
+    root: Path, manifest: Manifest, contents: Mapping[str, Path | bytes], *, recorded: bool = True
+) -> Bundle:
     """Publish an engine as ROOT/NAME/VERSION, whole or not at all.
 
     The bundle is written beside its place, checked as a reader would check it, and renamed. Hashes and sizes in
@@ -140,9 +144,11 @@ def write_bundle(root: Path, manifest: Manifest, contents: Mapping[str, Path | b
         root: The engines' root; made when it is missing.
         manifest: What to publish.
         contents: The bytes of every file and attachment of the manifest, or where to copy them from, by path.
+        recorded: Tell the engine's history of it; a history that cannot be written fails nothing.
 
     Raises:
-        BundleError: The version exists, contents and manifest differ, or the files do not obey the contract.
+        BundleError: The version exists or was withdrawn, contents and manifest differ, the files do not obey the
+            contract, or the place cannot be written.
     """
     named = {file.path for file in manifest.files} | {attachment.path for attachment in manifest.attachments}
     if sorted(contents) != sorted(named):
@@ -163,12 +169,16 @@ def write_bundle(root: Path, manifest: Manifest, contents: Mapping[str, Path | b
         raise BundleError(f"{target}: cannot be written: {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    if recorded:
+        history.record(root, manifest.name, history.PUBLISH, manifest.version)
     return load_bundle(target)
 
 
 def _refuse_existing(target: Path, manifest: Manifest) -> None:
     if target.exists():
         raise BundleError(f"engine {manifest.name} {manifest.version} exists already in {target}; choose a new version")
+    if manifest.version in withdrawn(target.parent.parent, manifest.name):
+        raise BundleError(f"engine {manifest.name} {manifest.version} was withdrawn and removed; choose a new version")
 
 
 def _write_draft(draft: Path, manifest: Manifest, contents: Mapping[str, Path | bytes]) -> None:
@@ -179,7 +189,7 @@ def _write_draft(draft: Path, manifest: Manifest, contents: Mapping[str, Path | 
     attachments = tuple(replace(entry, **_measured(draft / entry.path)) for entry in manifest.attachments)
     text = write_manifest(replace(manifest, files=files, attachments=attachments))
     _write_file(draft / MANIFEST_NAME, text.encode())
-    _sync_folder(draft)
+    sync_folder(draft)
 
 
 def _measured(place: Path) -> dict[str, Any]:
@@ -204,12 +214,4 @@ def _publish(draft: Path, target: Path, manifest: Manifest) -> None:
     except OSError:
         _refuse_existing(target, manifest)
         raise
-    _sync_folder(target.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(target.parent)

@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
-from vedette_engines.cli_bench import bench_command
+from vedette_engines.cli_bench import bench_command, profile_command
+from vedette_engines.cli_build import build_command
 from vedette_engines.cli_import import import_command
 from vedette_engines.cli_page import listing, page
+from vedette_engines.cli_repository import (
+    diff_command,
+    gc_command,
+    history_command,
+    restore_command,
+    rollback_command,
+)
 from vedette_engines.cli_roots import DEFAULT_ROOT, VARIABLE, user_roots
 from vedette_engines.errors import (
     BundleError,
@@ -25,6 +33,7 @@ from vedette_engines.errors import (
     MissingRuntimeError,
 )
 from vedette_engines.repository import EngineRepository, Listed, boxed_root
+from vedette_engines.withdrawn import withdrawal_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +74,14 @@ def _guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 app.command("import")(_guarded(import_command))
+app.command("build")(_guarded(build_command))
+app.command("diff")(_guarded(diff_command))
+app.command("rollback")(_guarded(rollback_command))
+app.command("restore")(_guarded(restore_command))
+app.command("history")(_guarded(history_command))
+app.command("gc")(_guarded(gc_command))
 app.command("bench")(_guarded(bench_command))
+app.command("profile")(_guarded(profile_command))
 
 
 @app.command("list")
@@ -83,7 +99,8 @@ def inspect_command(
 ) -> None:
     """Show all that an engine's manifest says."""
     engine, _, version = name.partition("@")
-    typer.echo(page(_repository(engines_dir).resolve(engine, version)))
+    bundle = _repository(engines_dir).resolve(engine, version)
+    typer.echo(page(bundle, withdrawal_reasons(bundle.path.parent.parent, bundle.name).get(bundle.version)))
 
 
 @app.command("verify")

@@ -30,7 +30,9 @@ from vedette_engines.cli_heads import (
 )
 from vedette_engines.cli_roots import DEFAULT_ROOT, VARIABLE, user_roots
 from vedette_engines.errors import MissingRuntimeError
+from vedette_engines.history import versions_used
 from vedette_engines.manifest import Defaults, Placement
+from vedette_engines.withdrawn import withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -216,7 +218,8 @@ def import_request(given: Mapping[str, Any]) -> ImportRequest:
 
 
 def next_version(root: Path, name: str) -> str:
-    """Tell the whole number after the highest that is there."""
+    """Tell the whole number after the highest that is there, or ever was."""
     folder = root / name
-    taken = [int(entry.name) for entry in folder.iterdir() if _WHOLE.fullmatch(entry.name)] if folder.is_dir() else []
-    return str(max(taken, default=0) + 1)
+    there = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set[str]()
+    used = there | versions_used(root, name) | withdrawn(root, name)
+    return str(max((int(version) for version in used if _WHOLE.fullmatch(version)), default=0) + 1)

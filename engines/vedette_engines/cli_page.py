@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vedette_engines.manifest import ClassifierOutput, DetectorOutput, EmbedderOutput, EngineFile, Manifest
+from vedette_engines.manifest import (
+    Attachment,
+    ClassifierOutput,
+    DetectorOutput,
+    EmbedderOutput,
+    EngineFile,
+    Manifest,
+    PlanInfo,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,21 +38,29 @@ def _row(entry: Listed) -> tuple[str, ...]:
     backends = ",".join(f"{file.backend}/{file.precision}" for file in manifest.files)
     total = sum(file.size_bytes for file in manifest.files)
     size = f"{manifest.input.width}x{manifest.input.height}"
-    return (entry.name, entry.version, str(manifest.task), size, backends, readable_bytes(total), "ok")
+    state = "withdrawn" if entry.withdrawn else "ok"
+    return (entry.name, entry.version, str(manifest.task), size, backends, readable_bytes(total), state)
 
 
-def page(bundle: Bundle) -> str:
-    """Write all that a manifest says."""
+def page(bundle: Bundle, withdrawn: str | None = None) -> str:
+    """Write all that a manifest says.
+
+    Args:
+        bundle: The engine.
+        withdrawn: Why it is withdrawn, as far as that was told; None: it is offered.
+    """
     manifest = bundle.manifest
     lines = [
         f"{manifest.name} {manifest.version}",
         _field("folder", str(bundle.path)),
+        *([] if withdrawn is None else [_field("withdrawn", withdrawn or "no reason was given")]),
         _field("task", str(manifest.task)),
         _field("contract", f"version {manifest.contract_version}"),
         _field("input", _input(manifest)),
         _field("output", _output(manifest)),
         _field("defaults", f"min score {manifest.defaults.min_score:g}, IoU {manifest.defaults.iou:g}"),
-        *(_field("file", _file(file)) for file in manifest.files),
+        *(line for file in manifest.files for line in _file_lines(file)),
+        *(_field("report", _attachment(bundle, entry)) for entry in manifest.attachments),
     ]
     if manifest.bench is not None:
         bench = manifest.bench
@@ -76,6 +92,29 @@ def _output(manifest: Manifest) -> str:
             return f"{border}: {columns}; score floor {floor:g}"
         case ClassifierOutput() | EmbedderOutput():
             return border
+
+
+def _attachment(bundle: Bundle, entry: Attachment) -> str:
+    return f"{bundle.path / entry.path}, {readable_bytes(entry.size_bytes)}"
+
+
+def _file_lines(file: EngineFile) -> list[str]:
+    """Write a file's line, and of a plan one more for what it was built with."""
+    lines = [_field("file", _file(file))]
+    if file.plan is not None:
+        lines.append(_field("plan", _plan(file.plan)))
+    return lines
+
+
+def _plan(plan: PlanInfo) -> str:
+    profiles = ", ".join(":".join(map(str, profile)) for profile in plan.profiles)
+    where = f"built on {plan.gpu}" if plan.gpu else "built without a GPU"
+    driver = f", driver {plan.driver}" if plan.driver else ""
+    later = ", later versions too" if plan.version_compatible else ""
+    return (
+        f"{plan.module} {plan.version}{later}, for {', '.join(plan.targets)} on {plan.platform}, "
+        f"batches {profiles or 'as the file says'}, {where}{driver}"
+    )
 
 
 def _file(file: EngineFile) -> str:

@@ -7,7 +7,7 @@ nothing: neither a good one of the same version in a later root, nor older versi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from vedette_engines.bundle import Bundle, load_bundle
 from vedette_engines.errors import BundleError, EngineNotFoundError
 from vedette_engines.manifest import MANIFEST_NAME
+from vedette_engines.withdrawn import withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ class Listed:
         path: The folder.
         bundle: The checked bundle; None when it is bad.
         reason: Why it is bad; empty when it is good.
+        withdrawn: It is given to those only who name it.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Listed:
     path: Path
     bundle: Bundle | None
     reason: str = ""
+    withdrawn: bool = False
 
 
 def version_key(version: str) -> tuple[object, ...]:
@@ -86,8 +89,16 @@ class EngineRepository:
         self._checked: dict[Path, tuple[_Fingerprint, Listed]] = {}
 
     def list(self, name: str = "") -> tuple[Listed, ...]:
-        """Check all bundles, or those of one engine: by name, the newest version first; bad ones with their reason."""
-        entries = [self._check(path) for path in self._folders() if name in {"", path.parent.name}]
+        """Check all bundles, or those of one engine: by name, the newest version first; bad ones with their reason.
+
+        Where the marks of an engine cannot be read, all its versions count as withdrawn.
+        """
+        folders = [path for path in self._folders() if name in {"", path.parent.name}]
+        marks = {engine: self._withdrawn(engine) for engine in {path.parent.name for path in folders}}
+        entries = [
+            replace(self._check(path), withdrawn=(marked := marks[path.parent.name]) is None or path.name in marked)
+            for path in folders
+        ]
         good: dict[tuple[str, str], Path] = {}
         for entry in entries:
             if entry.bundle is not None:
@@ -97,28 +108,45 @@ class EngineRepository:
         )
 
     def resolve(self, name: str, version: str = "") -> Bundle:
-        """Load one engine; an empty version means the newest that is good.
+        """Load one engine; an empty version means the newest that is good and not withdrawn.
 
         Raises:
-            EngineNotFoundError: There is none; the message lists what there is.
-            BundleError: What there is, is bad; the newest's reason.
+            EngineNotFoundError: There is none, or all are withdrawn; the message lists what there is.
+            BundleError: What there is, is bad; the newest's reason. Or it cannot be told what is withdrawn.
         """
         folders = self._folders()
         of_name = [path for path in folders if path.parent.name == name]
         if not of_name:
             names = ", ".join(sorted({path.parent.name for path in folders}))
             raise EngineNotFoundError(f"no engine is named {name!r}; there are: {names or 'none'}")
-        wanted = [path for path in of_name if version in {"", path.name}]
-        if not wanted:
-            have = ", ".join(path.name for path in of_name)
-            raise EngineNotFoundError(f"engine {name!r} has no version {version!r}; there are: {have}")
+        have = ", ".join(path.name for path in of_name)
+        if version:
+            wanted = [path for path in of_name if path.name == version]
+            if not wanted:
+                raise EngineNotFoundError(f"engine {name!r} has no version {version!r}; there are: {have}")
+        else:
+            marked = {entry for root in self._roots for entry in withdrawn(root, name)}
+            wanted = [path for path in of_name if path.name not in marked]
+            if not wanted:
+                raise EngineNotFoundError(
+                    f"all versions of engine {name!r} are withdrawn ({have}); name one, or restore it with "
+                    f"`vedette engine restore {name}@VERSION`"
+                )
         for path in wanted:
             entry = self._check(path)
             if entry.bundle is not None:
                 return entry.bundle
         raise BundleError(self._check(wanted[0]).reason)
 
+    def _withdrawn(self, name: str) -> frozenset[str] | None:
+        """Tell which versions are withdrawn in any of the roots; None where that cannot be read."""
+        try:
+            return frozenset[str]().union(*(withdrawn(root, name) for root in self._roots))
+        except BundleError:
+            return None
+
     def _check(self, path: Path) -> Listed:
+        before: _Fingerprint = ()
         try:
             before = _fingerprint(path)
             known = self._checked.get(path)
@@ -149,11 +177,16 @@ def _fingerprint(path: Path) -> _Fingerprint:
 
 def _bundles_in(root: Path) -> Iterator[Path]:
     """Find the folders with a manifest; hidden ones are drafts of a writer."""
-    if not root.is_dir():
-        return
-    for manifest in root.glob(f"*/*/{MANIFEST_NAME}"):
-        if not manifest.parent.parent.name.startswith("."):
-            yield manifest.parent
+    for engine in _visible(root):
+        yield from (version for version in _visible(engine) if (version / MANIFEST_NAME).exists())
+
+
+def _visible(folder: Path) -> Sequence[Path]:
+    """List a folder; one that is none, or that a collector takes away meanwhile, is empty."""
+    try:
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError:
+        return []
 
 
 def boxed_root() -> Path:

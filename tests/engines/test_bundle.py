@@ -27,11 +27,12 @@ def test_a_published_engine_is_loaded_with_its_hash_and_size_filled_in(tmp_path:
     assert (bundle.name, bundle.version) == ("toy", "1")
 
 
-def test_publishing_leaves_nothing_but_the_bundle(tmp_path: Path) -> None:
+def test_publishing_leaves_nothing_but_the_bundle_and_a_line_of_history(tmp_path: Path) -> None:
     toy_bundle(tmp_path)
 
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
         "toy",
+        "toy/.history.jsonl",
         "toy/1",
         "toy/1/engine.toml",
         "toy/1/model.onnx",

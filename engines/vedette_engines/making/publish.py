@@ -22,5 +22,7 @@ def publish(manifest: Manifest, model: ModelProto) -> None:
     """
     if len(sys.argv) != 2:
         sys.exit(f"usage: python -m vedette_engines.making.{manifest.name} OUT")
-    bundle = write_bundle(Path(sys.argv[1]), manifest, {"model.onnx": model.SerializeToString(deterministic=True)})
+    contents = {"model.onnx": model.SerializeToString(deterministic=True)}
+    # What comes in the box has its history in the repository of the source.
+    bundle = write_bundle(Path(sys.argv[1]), manifest, contents, recorded=False)
     sys.stdout.write(f"{bundle.path}\n")
