@@ -58,7 +58,9 @@ def compare_scores(
         **figures,
     }
     order = np.argsort(-divergence, kind="stable")[:WORST_FRAMES]
-    worst = tuple((names[number], f"KL {divergence[number]:.3g}") for number in order if divergence[number] > _SAME)
+    worst = tuple(
+        (names[int(number)], f"KL {divergence[number]:.3g}") for number in order if divergence[number] > _SAME
+    )
     return Agreement(Task.CLASSIFIER, against, len(names), figures, worst_frames=worst, notes=_notes(expected, raw=raw))
 
 

@@ -49,7 +49,9 @@ def compare_embeddings(
         **figures,
     }
     order = np.argsort(cosine, kind="stable")[:WORST_FRAMES]
-    worst = tuple((names[number], f"cosine {cosine[number]:.4g}") for number in order if cosine[number] < 1 - _SAME)
+    worst = tuple(
+        (names[int(number)], f"cosine {cosine[number]:.4g}") for number in order if cosine[number] < 1 - _SAME
+    )
     return Agreement(Task.EMBEDDER, against, len(names), figures, worst_frames=worst)
 
 

@@ -142,7 +142,7 @@ def _evaluate(wanted: Sequence[Boxes], found: Sequence[Boxes]) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints how it gets on
         sides = []
         for side in (wanted, found):
-            data = COCO()
+            data: Any = COCO()
             data.dataset = {
                 "images": [{"id": number} for number in range(len(wanted))],
                 "categories": [{"id": class_id} for class_id in class_ids],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -92,12 +92,13 @@ def compare_tensors(
         atol: What it may be off besides.
     """
     found = []
-    for number, (want, have) in enumerate(zip_longest(reference, candidate)):
+    pairs: Iterable[tuple[Any, Any]] = zip_longest(reference, candidate)
+    for number, (want, have) in enumerate(pairs):
         name = names[number] if number < len(names) else f"output {number}"
-        if want is None or have is None:
-            side = "reference" if want is None else "candidate"
-            shape = np.shape(have if want is None else want)
-            found.append(OutputDifference(name, shape, reason=f"the {side} has no output number {number}"))
+        if want is None:
+            found.append(OutputDifference(name, np.shape(have), reason=f"the reference has no output number {number}"))
+        elif have is None:
+            found.append(OutputDifference(name, np.shape(want), reason=f"the candidate has no output number {number}"))
         else:
             found.append(_compare(name, np.asarray(want), np.asarray(have), rtol, atol))
     return tuple(found)

@@ -208,5 +208,7 @@ def _compare_classes(
         **figures,
     }
     order = np.argsort(-ahead, kind="stable")[:WORST_FRAMES]
-    worst = tuple((names[number], f"the true class is number {ahead[number] + 1}") for number in order if ahead[number])
+    worst = tuple(
+        (names[int(number)], f"the true class is number {ahead[number] + 1}") for number in order if ahead[number]
+    )
     return Agreement(Task.CLASSIFIER, truth.name, len(names), figures, worst_frames=worst)
