@@ -26,6 +26,7 @@ from vedette_engines.lower.prepare import (
     read_engine,
 )
 from vedette_engines.lower.ranges import measure_extremes
+from vedette_engines.lower.shield import part_biases
 from vedette_engines.manifest import InputSpec
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ _HALF_QDQ_OPSET = 19
 _QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
-def to_fp16(content: bytes, frames: Sequence[Sample] = (), say: Callable[[str], None] | None = None) -> bytes:
+def to_fp16(content: bytes, frames: Sequence[Sample], say: Callable[[str], None]) -> bytes:
     """Convert an engine to float16; one that was quantised for TensorRT becomes a mix of int8 and float16.
 
     Args:
@@ -68,22 +69,17 @@ def to_fp16(content: bytes, frames: Sequence[Sample] = (), say: Callable[[str], 
     samples = list(frames) or _made(model)
     floats = _float_tensors(model)
     own = float_activations(model, {node.op_type for node in model.graph.node})
-    extremes, _ = measure_extremes(model, own, samples, say or _silent, finite=False)
+    extremes, _ = measure_extremes(model, own, samples, say, finite=False)
     kept = _kept_nodes(model, extremes, floats)
-    if say is not None:
-        for name, reason in kept.items():
-            if reason:
-                say(f"{name} stays float32: {reason}")
+    for name, reason in kept.items():
+        if reason:
+            say(f"{name} stays float32: {reason}")
     graph = model.graph
     _Writer(graph, floats, set(kept), opset_of(model)).write()
     del graph.value_info[:]
     written = model.SerializeToString()
     _try(written, samples)
     return written
-
-
-def _silent(line: str) -> None:
-    del line
 
 
 def _load(content: bytes) -> ModelProto:
@@ -94,6 +90,7 @@ def _load(content: bytes) -> ModelProto:
         model = raise_opset(model, _HALF_QDQ_OPSET)
     constants_to_initializers(model.graph)
     name_nodes(model.graph)
+    part_biases(model.graph)
     return shape_inference.infer_shapes(model)
 
 

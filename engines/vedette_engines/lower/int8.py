@@ -25,7 +25,7 @@ from vedette_engines.graft.builder import PREFIX
 from vedette_engines.graft.engine import FRAMES
 from vedette_engines.graft.session import Session
 from vedette_engines.lower.plan import WEIGHTED_OPS, CalibrationPlan, Quantised
-from vedette_engines.lower.prepare import float_activations, is_grafted, load_engine, tail_nodes, weighted_nodes
+from vedette_engines.lower.prepare import float_activations, idle_nodes, is_grafted, load_engine, weighted_nodes
 from vedette_engines.lower.ranges import Calibration, calibrate
 from vedette_engines.lower.shield import activations_of, shield
 
@@ -83,6 +83,13 @@ class Quantiser:
             node.name for node in weighted_nodes(self.model.graph) if node.op_type in ops and node.name not in kept
         )
 
+    def write_ranges(self, folder: Path) -> None:
+        """Write `RANGES_FILE`: by tensor the range that eight bits cover."""
+        (folder / RANGES_FILE).write_text(json.dumps(self._ranges(), indent=1) + "\n", encoding="utf-8")
+
+    def _ranges(self) -> dict[str, tuple[float, float]]:
+        return self.calibration.ranges(self.plan, symmetric=self.target == "tensorrt")
+
     def quantise(self, exclude: Sequence[str] = ()) -> Quantised:
         """Quantise all that the plan says but for these nodes, and try the result.
 
@@ -90,11 +97,7 @@ class Quantiser:
             ImportRefusedError: The result cannot be run.
         """
         started = time.monotonic()
-        graph = self.model.graph
-        named = {*self.plan.exclude, *exclude}
-        kept = named | activations_of(graph, named) | tail_nodes(graph)
-        kept.update(node.name for node in graph.node if is_grafted(node))
-        content = self._write(sorted(kept))
+        content = self._write(set(self.candidates) - set(exclude))
         return _checked(content, self, time.monotonic() - started)
 
     def quantise_only(self, nodes: Sequence[str]) -> Quantised:
@@ -104,15 +107,18 @@ class Quantiser:
             ImportRefusedError: The result cannot be run.
         """
         started = time.monotonic()
-        only = set(nodes)
-        content = self._write([node.name for node in self.model.graph.node if node.name not in only])
+        content = self._write(set(nodes))
         return _checked(content, self, time.monotonic() - started)
 
-    def _write(self, exclude: list[str]) -> bytes:
+    def _write(self, layers: set[str]) -> bytes:
+        graph = self.model.graph
+        left = [node.name for node in weighted_nodes(graph) if node.name not in layers]
+        kept = {*left, *activations_of(graph, left), *idle_nodes(graph, layers), *self.plan.exclude}
+        kept.update(node.name for node in graph.node if is_grafted(node))
         copied = onnx.ModelProto()
         copied.CopyFrom(self.model)
         add_infer_metadata(copied)
-        ranges = self.calibration.ranges(self.plan, symmetric=self.target == "tensorrt")
+        ranges = self._ranges()
         with quiet():
             quantizer = QDQQuantizer(
                 copied,
@@ -122,7 +128,7 @@ class Quantiser:
                 _ACTIVATIONS[self.target],
                 TensorsData(CalibrationMethod.MinMax, {name: _data(*ends) for name, ends in ranges.items()}),
                 [],
-                exclude,
+                sorted(kept),
                 list(self.plan.ops_for(self.target)),
                 dict(_OPTIONS[self.target]),
             )
@@ -133,7 +139,7 @@ class Quantiser:
             # A Q/DQ pair behind a grafted tensor is named after it, but was not grafted on.
             if node.op_type in QDQ_OPS:
                 node.name = node.name.removeprefix(PREFIX)
-        shield(quantised.graph, exclude)
+        shield(quantised.graph, left)
         # Shapes of the tensors within can be inferred again; of a small engine they are a good part of the file.
         del quantised.graph.value_info[:]
         return bytes(quantised.SerializeToString())
@@ -163,8 +169,7 @@ def to_int8(
     """
     started = time.monotonic()
     quantiser = open_quantiser(content, frames, plan, target, say)
-    ranges = quantiser.calibration.ranges(plan, symmetric=target == "tensorrt")
-    (folder / RANGES_FILE).write_text(json.dumps(ranges, indent=1) + "\n", encoding="utf-8")
+    quantiser.write_ranges(folder)
     quantised = quantiser.quantise()
     say(
         f"int8 for {target}: {len(quantised.quantised_nodes)} nodes with weights quantised, "

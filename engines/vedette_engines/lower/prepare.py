@@ -18,7 +18,7 @@ from vedette_engines.graft.builder import PREFIX
 from vedette_engines.lower.plan import WEIGHTED_OPS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
@@ -71,20 +71,33 @@ def weighted_nodes(graph: GraphProto) -> list[NodeProto]:
     return [node for node in graph.node if node.op_type in WEIGHTED_OPS and not is_grafted(node)]
 
 
-def tail_nodes(graph: GraphProto) -> set[str]:
-    """Name the nodes behind the last weights of their branch.
+def idle_nodes(graph: GraphProto, quantised: Collection[str]) -> set[str]:
+    """Name the nodes without weights that eight bits would do nothing for.
 
-    They are cheap, and what they do to a result nothing behind them evens out: eight bits are kept away from them.
+    Those are all that do not lead from one of the quantised layers (or from the picture) to another: rounding there
+    costs accuracy and saves nothing. What stands behind the last layer of a branch is among them.
     """
     leads_on: set[str] = set()
-    tail: set[str] = set()
     for node in reversed(graph.node):
-        weighted = node.op_type in WEIGHTED_OPS and not is_grafted(node)
-        if weighted or any(output in leads_on for output in node.output):
+        if node.name in quantised or (_between(node) and any(output in leads_on for output in node.output)):
             leads_on.update(node.input)
-        if not weighted and not any(output in leads_on for output in node.output):
-            tail.add(node.name)
-    return tail
+    constants = {tensor.name for tensor in graph.initializer}
+    made = {output: node for node in graph.node for output in node.output}
+    comes_from: set[str] = set()
+    idle: set[str] = set()
+    for node in graph.node:
+        sources = [made.get(name) for name in node.input if name and name not in constants]
+        picture = all(source is None or is_grafted(source) for source in sources)
+        begun = picture or any(name in comes_from for name in node.input)
+        if node.name in quantised or (_between(node) and begun):
+            comes_from.update(node.output)
+        if _between(node) and not (begun and any(output in leads_on for output in node.output)):
+            idle.add(node.name)
+    return idle
+
+
+def _between(node: NodeProto) -> bool:
+    return node.op_type not in WEIGHTED_OPS and not is_grafted(node)
 
 
 def float_activations(model: ModelProto, op_types: Iterable[str]) -> list[str]:

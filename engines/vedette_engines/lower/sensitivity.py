@@ -118,7 +118,7 @@ def auto_exclude(
         frames: What it is calibrated on.
         plan: How; what it excludes stays left out.
         target: The runtime that it is for.
-        measure: Tells the loss of an engine, on frames that it was not calibrated on.
+        measure: Tells the loss of an engine; not on the frames that it will be judged on.
         goal: The most that `measure` may say.
         say: Takes a line for each candidate.
         budget: Candidates that may be measured.
