@@ -14,8 +14,9 @@ from vedette_engines.compare.running import infer_with_onnxruntime
 from vedette_engines.errors import ImportInputError
 from vedette_engines.footage.clips import clips_digest
 from vedette_engines.footage.frames import read_frames
+from vedette_engines.lower.dynamic import to_int8_dynamic
 from vedette_engines.lower.fp16 import to_fp16
-from vedette_engines.lower.int8 import to_int8, to_int8_dynamic
+from vedette_engines.lower.int8 import to_int8
 from vedette_engines.lower.plan import CalibrationPlan
 from vedette_engines.lower.sensitivity import auto_exclude
 from vedette_engines.manifest import Backend, Precision
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from vedette_engines.building.workbench import Workbench
     from vedette_engines.compare.result import Agreement
     from vedette_engines.footage.clips import Split
+    from vedette_engines.lower.plan import Quantised
     from vedette_engines.manifest import Manifest
 
 BATCH = 8
+FP16_FRAMES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,15 @@ def lower(bench: Workbench, made: StepResult, manifest: Manifest, split: Split) 
 
 def _fp16(bench: Workbench, made: StepResult, manifest: Manifest, split: Split) -> Candidate:
     def produce(folder: Path, say: Say) -> Mapping[str, Any]:
-        content = to_fp16((made.folder / ENGINE_FILE).read_bytes(), say)
+        # What was seen while calibrating shows how large values become.
+        clips = split.calibration or split.validation
+        frames = read_frames(clips, manifest.input, FP16_FRAMES)
+        content = to_fp16((made.folder / ENGINE_FILE).read_bytes(), say, frames)
         (folder / ENGINE_FILE).write_bytes(content)
         return {"bytes": len(content)}
 
-    lowered = bench.stage("fp16", {"engine": made.key}, produce)
+    clips = clips_digest(split.calibration or split.validation)
+    lowered = bench.stage("fp16", {"engine": made.key, "clips": clips}, produce)
     return _judged(bench, "fp16", Precision.FP16, Backend.ONNXRUNTIME, (made, lowered), manifest, split)
 
 
@@ -94,18 +101,7 @@ def _int8(bench: Workbench, made: StepResult, manifest: Manifest, split: Split, 
 
     def produce(folder: Path, say: Say) -> Mapping[str, Any]:
         content = (made.folder / ENGINE_FILE).read_bytes()
-        if wanted.dynamic:
-            quantised = to_int8_dynamic(content, plan, say)
-        else:
-            frames = read_frames(split.calibration, manifest.input, bench.request.footage.calibration_frames)
-            if wanted.auto_exclude:
-                measure = _loss(manifest, content, frames)
-                quantised, left_out = auto_exclude(content, frames, plan, target, measure, goal.loss, folder, say)
-                say(f"left in float: {', '.join(left_out) or 'nothing'}")
-            else:
-                quantised = to_int8(content, frames, plan, target, folder, say)
-        for path in folder.iterdir():
-            path.unlink()
+        quantised = _quantised(bench, content, target, folder, (manifest, split, plan, goal.loss), say)
         (folder / ENGINE_FILE).write_bytes(quantised.content)
         return {
             "bytes": len(quantised.content),
@@ -128,13 +124,36 @@ def _int8(bench: Workbench, made: StepResult, manifest: Manifest, split: Split, 
     return _judged(bench, name, Precision.INT8, backend, (made, lowered), manifest, split)
 
 
+def _quantised(
+    bench: Workbench,
+    content: bytes,
+    target: Int8Target,
+    folder: Path,
+    how: tuple[Manifest, Split, CalibrationPlan, float],
+    say: Say,
+) -> Quantised:
+    """Quantise as it was asked for."""
+    manifest, split, plan, goal = how
+    wanted, count = bench.request.lowering, bench.request.footage.calibration_frames
+    if wanted.dynamic:
+        return to_int8_dynamic(content, plan, say)
+    if not wanted.auto_exclude:
+        return to_int8(content, read_frames(split.calibration, manifest.input, count, say), plan, target, folder, say)
+    # Layers are chosen on frames beside those of the calibration, and never on those of the validation.
+    frames = read_frames(split.calibration, manifest.input, 2 * count, say)
+    measure = _loss(manifest, content, frames[1::2] or frames)
+    quantised, left_out = auto_exclude(content, frames[::2], plan, target, measure, goal, folder, say)
+    say(f"left in float: {', '.join(left_out) or 'nothing'}")
+    return quantised
+
+
 def _calibration_plan(wanted: Lowering) -> CalibrationPlan:
     given = {"method": wanted.method, "percentile": wanted.percentile, "exclude": wanted.exclude}
     return dataclasses.replace(CalibrationPlan(), **{name: value for name, value in given.items() if value})  # type: ignore[arg-type]
 
 
 def _loss(manifest: Manifest, content: bytes, frames: Sequence[Any]) -> Callable[[bytes], float]:
-    """Tell how far a file is from the FP32 engine on the calibration frames, never on those for validation."""
+    """Tell how far a file is from the FP32 engine on some frames."""
     reference = infer_with_onnxruntime(content)
 
     def measure(candidate: bytes) -> float:

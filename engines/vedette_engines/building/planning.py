@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from vedette_engines.building.making import ENGINE_FILE
 from vedette_engines.errors import ImportInputError
 from vedette_engines.manifest import Backend, PlanInfo, Precision
@@ -90,6 +92,7 @@ def _build(bench: Workbench, candidate: Candidate, wish: PlanWish) -> Planned:
     from vedette_engines.plans.building import build_plan  # noqa: PLC0415
     from vedette_engines.plans.environment import find_environment  # noqa: PLC0415
     from vedette_engines.plans.module import find_tensorrt  # noqa: PLC0415
+    from vedette_engines.plans.progress import ProgressView  # noqa: PLC0415
     from vedette_engines.plans.request import PlanRequest, Profile, plan_key  # noqa: PLC0415
 
     tensorrt = find_tensorrt(wish.module)
@@ -106,7 +109,8 @@ def _build(bench: Workbench, candidate: Candidate, wish: PlanWish) -> Planned:
     )
 
     def produce(folder: Path, say: Say) -> Mapping[str, Any]:
-        built = build_plan(request, tensorrt, say)
+        with ProgressView(Console(stderr=True)) as progress:
+            built = build_plan(request, tensorrt, say, progress)
         (folder / PLAN_FILE).write_bytes(built.content)
         say(f"{len(built.content)} bytes for {'+'.join(built.info.targets)} in {built.seconds:.1f} s")
         return {"bytes": len(built.content), "info": dataclasses.asdict(built.info)}
