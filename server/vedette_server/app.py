@@ -25,6 +25,7 @@ from vedette_server.data.config import EngineRef
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import SettingsError, UnavailableError, VedetteError
 from vedette_server.execute.engines import Engines
+from vedette_server.execute.keeper import Keeper
 from vedette_server.metrics import Metrics
 from vedette_server.pipeline import Pipeline
 from vedette_server.rpc.auth import Authenticator
@@ -91,8 +92,12 @@ class App:
             stack.callback(pipeline.close)
             engines = Engines(settings.engines, metrics, pipeline, lambda: self._health_changed(loop))
             stack.callback(engines.close)
+            keeping = settings.engines
+            keeper = Keeper(engines, keeping.watch_interval_s, keeping.keep_previous_s)
             # Before the engines: nobody may run a batch when they go.
             stack.callback(pipeline.close)
+            # Before both: it loads and closes engines.
+            stack.callback(keeper.close)
             self._engines = engines
             bell = Bell(loop)
 
@@ -109,8 +114,8 @@ class App:
             registry = Registry(
                 settings.server.max_channels,
                 settings.server.resume_window_s,
-                on_taken=partial(_take_in, pipeline, factory),
-                on_gone=partial(_let_go, pipeline, metrics),
+                on_taken=partial(_take_in, pipeline, engines, factory),
+                on_gone=partial(_let_go, pipeline, engines, metrics),
             )
             streams = StreamService(settings, registry, factory, authenticator, metrics, bell, version("vedette"))
             server = Server(settings, streams, SessionService(registry, authenticator))
@@ -200,13 +205,15 @@ class App:
                 loop.remove_signal_handler(number)
 
 
-def _take_in(pipeline: Pipeline, factory: SessionFactory, session: Session) -> None:
+def _take_in(pipeline: Pipeline, engines: Engines, factory: SessionFactory, session: Session) -> None:
+    engines.join(session)
     pipeline.add(session)
     factory.watch(session)
 
 
-def _let_go(pipeline: Pipeline, metrics: Metrics, session: Session, channel_free: bool) -> None:
+def _let_go(pipeline: Pipeline, engines: Engines, metrics: Metrics, session: Session, channel_free: bool) -> None:
     pipeline.remove(session)
+    engines.leave(session)
     if channel_free:
         metrics.forget(session.identity.channel)
 

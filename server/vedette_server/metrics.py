@@ -26,6 +26,7 @@ from vedette_server.metrics_figures import (
     EngineDepths,
     EngineMetrics,
     Histogram,
+    RouteMetrics,
     Snapshot,
 )
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from vedette_server.settings import MetricsSettings
 
-__all__ = ["ChannelDepths", "ChannelMetrics", "EngineDepths", "EngineMetrics", "Metrics"]
+__all__ = ["ChannelDepths", "ChannelMetrics", "EngineDepths", "EngineMetrics", "Metrics", "RouteMetrics"]
 
 # Ended channels beyond so many are forgotten before their time.
 _MAX_ENDED = 1024
@@ -60,6 +61,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._channels: dict[tuple[str, str], ChannelMetrics] = {}
         self._engines: dict[tuple[str, str], EngineMetrics] = {}
+        self._routes: dict[str, RouteMetrics] = {}
         # Stage times by engine of the channels that were forgotten: a counter must not fall.
         self._retired: dict[str, tuple[Histogram, ...]] = {}
         self._refused: dict[str, int] = {}
@@ -112,6 +114,11 @@ class Metrics:
         with self._lock:
             return self._engines.setdefault((name, version), EngineMetrics(name, version))
 
+    def route(self, name: str) -> RouteMetrics:
+        """Give the figures of what concerns all versions of an engine."""
+        with self._lock:
+            return self._routes.setdefault(name, RouteMetrics(name))
+
     def refused(self, reason: str) -> None:
         """Count a call that ended with an error; reasons are those of `errors.py`, few and stable."""
         with self._lock:
@@ -126,6 +133,7 @@ class Metrics:
                 tuple(self._engines.values()),
                 dict(self._refused),
                 dict(self._retired),
+                tuple(self._routes.values()),
             )
 
     def _prune(self) -> None:

@@ -21,6 +21,7 @@ from vedette_server.metrics_figures import (
     EngineDepths,
     EngineMetrics,
     Histogram,
+    RouteMetrics,
     Snapshot,
 )
 
@@ -69,6 +70,8 @@ class Exporter(Collector):
         yield from _stages(snapshot)
         yield from _engine_counters(snapshot.engines)
         yield from _engine_depths(snapshot.engines)
+        yield from _engine_loads(snapshot.engines)
+        yield from _routes(snapshot.routes)
         yield _refused(snapshot.refused)
 
 
@@ -181,6 +184,59 @@ def _engine_depths(engines: Sequence[EngineMetrics]) -> Iterator[Metric]:
         for figures, depths in asked:
             family.add_metric((figures.engine, figures.version), read(depths))
         yield family
+
+
+def _engine_loads(engines: Sequence[EngineMetrics]) -> Iterator[Metric]:
+    """Give what loading took, of the versions that are loaded."""
+    seconds = GaugeMetricFamily("vedette_engine_load_seconds", "Time that loading a version took.", labels=_ENGINE)
+    memory = GaugeMetricFamily("vedette_engine_memory_bytes", "Memory that a loaded version took.", labels=_ENGINE)
+    for figures in engines:
+        if figures.depths is not None:
+            seconds.add_metric((figures.engine, figures.version), figures.load_s)
+            memory.add_metric((figures.engine, figures.version), figures.memory_bytes)
+    yield from (seconds, memory)
+
+
+def _routes(routes: Sequence[RouteMetrics]) -> Iterator[Metric]:
+    counters: tuple[tuple[str, str, Callable[[RouteMetrics], float]], ...] = (
+        ("vedette_engine_swaps", "Versions that took over from another.", lambda figures: figures.swaps),
+        (
+            "vedette_engine_versions_refused",
+            "Newer versions that are bad or cannot take over.",
+            lambda figures: figures.versions_refused,
+        ),
+        ("vedette_shadow_compared", "Frames that a shadow ran, too.", lambda figures: figures.shadow_compared),
+        ("vedette_shadow_differing", "Of those, frames that differed.", lambda figures: figures.shadow_differing),
+    )
+    gauges: tuple[tuple[str, str, Callable[[RouteMetrics], float]], ...] = (
+        ("vedette_canary_channels", "Channels that run the canary.", lambda figures: figures.canary_channels),
+        (
+            "vedette_held_channels",
+            "Channels that cannot go over to the version that is meant for them.",
+            lambda figures: figures.held_channels,
+        ),
+        (
+            "vedette_swap_batch_seconds",
+            "Median time of a batch before the latest swap.",
+            lambda figures: figures.swap_batch_s,
+        ),
+        (
+            "vedette_swap_gap_before_seconds",
+            "Longest time between two batches before the latest swap.",
+            lambda figures: figures.swap_gap_before_s,
+        ),
+        (
+            "vedette_swap_gap_seconds",
+            "Longest time between two batches around the latest swap, loading included.",
+            lambda figures: figures.swap_gap_s,
+        ),
+    )
+    for kind, columns in ((CounterMetricFamily, counters), (GaugeMetricFamily, gauges)):
+        for name, text, read in columns:
+            family = kind(name, text, labels=("engine",))
+            for figures in routes:
+                family.add_metric((figures.engine,), read(figures))
+            yield family
 
 
 def _refused(refused: dict[str, int]) -> Metric:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vedette_server.data.times import StageTimes
+    from vedette_server.execute.pulse import Rhythm
 
 AGE_BUCKETS_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0)
 STAGE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -147,6 +148,8 @@ class EngineMetrics:
         self.batches = Histogram(tuple(float(bound) for bound in BATCH_BUCKETS))
         self.busy_s = 0.0
         self.failures = 0
+        self.load_s = 0.0
+        self.memory_bytes = 0
         self.depths: Callable[[], EngineDepths] | None = None
 
     def batch(self, size: int, busy_s: float, *, failed: bool = False) -> None:
@@ -156,9 +159,60 @@ class EngineMetrics:
             self.busy_s += busy_s
             self.failures += failed
 
+    def loaded(self, load_s: float, memory_bytes: int) -> None:
+        """Say how long loading took, and how much memory."""
+        with self.lock:
+            self.load_s, self.memory_bytes = load_s, memory_bytes
+
     def watch(self, depths: Callable[[], EngineDepths] | None) -> None:
         """Say whom to ask for the engine's depths; None when it is unloaded."""
         self.depths = depths
+
+
+class RouteMetrics:
+    """How the channels of one engine are spread over its versions; made by `Metrics.route`.
+
+    Args:
+        engine: The engine's name.
+    """
+
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
+        self.lock = threading.Lock()
+        self.swaps = 0
+        self.versions_refused = 0
+        self.canary_channels = 0
+        self.held_channels = 0
+        self.shadow_compared = 0
+        self.shadow_differing = 0
+        # Of the latest swap: the median batch before it, the longest gap before it, the longest around it.
+        self.swap_batch_s = 0.0
+        self.swap_gap_before_s = 0.0
+        self.swap_gap_s = 0.0
+
+    def channels(self, canary: int, held: int) -> None:
+        """Say how many channels run the canary, and how many stay with a version that is not meant for them."""
+        with self.lock:
+            self.canary_channels, self.held_channels = canary, held
+
+    def refused(self) -> None:
+        """Count a version that could not take over."""
+        with self.lock:
+            self.versions_refused += 1
+
+    def swapped(self, before: Rhythm, around: Rhythm) -> None:
+        """Count a swap, and say how batches came before it and around it."""
+        with self.lock:
+            self.swaps += 1
+            self.swap_batch_s = before.batch_s
+            self.swap_gap_before_s = before.longest_gap_s
+            self.swap_gap_s = around.longest_gap_s
+
+    def compared(self, differing: bool) -> None:
+        """Count a frame that the shadow ran, too."""
+        with self.lock:
+            self.shadow_compared += 1
+            self.shadow_differing += differing
 
 
 class Snapshot(NamedTuple):
@@ -169,9 +223,11 @@ class Snapshot(NamedTuple):
         engines: Figures of the engines.
         refused: Refused calls by reason.
         retired: Stage times by engine of forgotten channels.
+        routes: Figures of what concerns all versions of an engine.
     """
 
     channels: tuple[ChannelMetrics, ...]
     engines: tuple[EngineMetrics, ...]
     refused: dict[str, int]
     retired: dict[str, tuple[Histogram, ...]]
+    routes: tuple[RouteMetrics, ...] = ()

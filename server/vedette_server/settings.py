@@ -142,6 +142,23 @@ class EngineSettings:
     cudnn_conv_algo_search: str = option(
         "EXHAUSTIVE", "How cuDNN chooses its convolutions.", choices=("EXHAUSTIVE", "HEURISTIC", "DEFAULT")
     )
+    watch_interval_s: float = option(
+        2.0,
+        "How often to look for newer versions, which then take over between two batches; 0: never.",
+        unit="s",
+        low=0,
+        high=86_400,
+        flag="--watch-interval-s",
+    )
+    keep_previous_s: float = option(
+        60.0, "How long a version is kept loaded that another took the place of.", unit="s", low=0, high=86_400
+    )
+    memory_budget_bytes: int = option(
+        0, "Most memory of all loaded versions together; 0: no limit.", unit="bytes", low=0, high=1 << 50
+    )
+    state_file: Path | None = option(
+        None, "Where routes are kept over a restart; none: .routes.json in the first directory of engines."
+    )
     tune_budget_s: float = option(
         3.0, "Time to measure the best batch and lanes of an engine when it is loaded.", unit="s", low=0, high=600
     )

@@ -1,49 +1,69 @@
-"""Load engines when they are first asked for, and keep them for all channels.
+"""Which channel runs which version of which engine, and the versions that are loaded for it.
 
-`get` blocks while an engine loads, warms up and is measured: the event loop calls it on a thread. Two
-channels that ask for the same engine at once wait for the same load.
+A version is loaded when it is first asked for (`prepare` blocks; the event loop calls it on a thread), and kept
+for all channels. A channel that names no version gets what the engine's route says, and goes over to another
+between two frames when the route changes.
+
+Threads: any, except where said otherwise. One lock guards routes and channels. It is held while one channel is
+bound anew, never while a version loads; whoever changes a route holds the `changing` of its line around it all.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from vedette_engines.cli_roots import user_roots
-from vedette_engines.errors import BundleError, EngineNotFoundError, EnginesError, LoadError
-from vedette_engines.manifest import Task
-from vedette_engines.repository import EngineRepository, boxed_root
-from vedette_engines.runners.base import RunnerSettings
-from vedette_engines.runners.opening import open_engine
-from vedette_engines.runners.tuning import Tuning, measure_best
-from vedette_server.errors import EngineError, NotFoundError, SettingsError
-from vedette_server.execute.local import LocalInference
+from vedette_server.data.engine import Route
+from vedette_server.data.outcome import SkipReason
+from vedette_server.errors import InvalidError, UnavailableError, VedetteError
+from vedette_server.execute.catalogue import Catalogue, roots_of
+from vedette_server.execute.fleet import Fleet
+from vedette_server.execute.line import Line
+from vedette_server.execute.route_file import RouteFile
+from vedette_server.execute.routing import canaries, misfit, moved_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable
 
-    from vedette_engines.bundle import Bundle
-    from vedette_engines.runners.base import LoadedEngine
-    from vedette_server.data.config import EngineRef
+    from vedette_server.data.config import ChannelConfig, EngineRef
+    from vedette_server.errors import RefusedError
+    from vedette_server.execute.client import InferenceClient
+    from vedette_server.execute.fleet import Loaded, Pool
+    from vedette_server.execute.local import LocalInference
+    from vedette_server.frame import Binding
     from vedette_server.metrics import Metrics
     from vedette_server.settings import EngineSettings
 
 _log = logging.getLogger(__name__)
 
-BATCHES_TO_TRY = (1, 2, 4, 8)
+STATE_FILE = ".routes.json"
 
 
-class Pool(Protocol):
-    """What engines need of the pipeline."""
+class Guest(Protocol):
+    """What engines need of a channel's session."""
 
-    def add_source(self, source: LocalInference, lanes: int) -> None:
-        """Run a source's jobs, up to ``lanes`` of them at once."""
+    def __hash__(self) -> int: ...
 
-    def slots_freed(self) -> None:
-        """Say that an engine has free slots."""
+    @property
+    def config(self) -> ChannelConfig:
+        """The configuration in effect."""
+        ...
+
+    @property
+    def binding(self) -> Binding:
+        """What its frames run on."""
+        ...
+
+    def rebind(self, inferences: tuple[InferenceClient, ...]) -> None:
+        """Run its engines elsewhere from the next frame on."""
+        ...
+
+    def end(self, end_reason: str, skip: SkipReason, error: RefusedError | None = None) -> None:
+        """End it."""
+        ...
 
 
 class Engines:
@@ -54,6 +74,13 @@ class Engines:
         metrics: Takes their figures.
         pool: Runs their batches.
         on_health: Called from workers when an engine's health changed.
+        clock: Monotonic seconds.
+
+    Attributes:
+        fleet: What is in memory.
+        catalogue: What there is.
+        metrics: Takes figures.
+        stirred: Set when there is something to tidy up.
 
     Raises:
         SettingsError: Nothing tells where the user's engines are.
@@ -65,124 +92,308 @@ class Engines:
         metrics: Metrics,
         pool: Pool,
         on_health: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings = settings
-        self._metrics = metrics
-        self._pool = pool
-        self._on_health = on_health
-        self._repository = EngineRepository([*_roots(settings), boxed_root()])
-        self._lock = threading.Lock()
-        self._loading: dict[tuple[str, str], threading.Lock] = {}
-        self._loaded: dict[tuple[str, str], LocalInference] = {}
-
-    @property
-    def loaded(self) -> tuple[LocalInference, ...]:
-        """What is in memory now."""
-        with self._lock:
-            return tuple(self._loaded.values())
+        roots = roots_of(settings.dirs)
+        self.metrics = metrics
+        self.catalogue = Catalogue(roots)
+        self.stirred = threading.Event()
+        self.clock = clock
+        # Reentrant: closing a version asks who needs it.
+        self._lock = threading.RLock()
+        self._guests: dict[Guest, None] = {}
+        self._lines: dict[str, Line] = {}
+        self._file = RouteFile(settings.state_file or (roots[0] / STATE_FILE if roots else None))
+        self._saving = threading.Lock()
+        self.fleet = Fleet(
+            settings,
+            metrics,
+            pool,
+            guard=self._lock,
+            on_health=on_health,
+            needed=self.needed,
+            on_batch=lambda name: self._line(name).pulse.beat,
+            clock=clock,
+        )
+        for name, (route, seen_s, withdrawn) in self._file.read().items():
+            line = self._line(name)
+            line.route = replace(route, persistent=True)
+            line.roster.seen_s, line.withdrawn = dict(seen_s), withdrawn
 
     @property
     def healthy(self) -> bool:
-        """Whether no engine fails again and again, or hangs."""
-        return all(inference.healthy for inference in self.loaded)
+        """Whether no engine that channels wait for fails again and again, or hangs."""
+        return all(loaded.inference.healthy for loaded in self.fleet.loaded if loaded.working)
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Every engine that was ever asked for."""
+        with self._lock:
+            return tuple(self._lines.values())
+
+    # -- streams --------------------------------------------------------------------------------
 
     def get(self, ref: EngineRef) -> LocalInference:
-        """Return a running engine, loading it if need be. Blocks.
+        """Return the running version that a reference means, loading it if need be. Blocks.
 
         Raises:
             NotFoundError: There is no such engine, or it is bad.
             EngineError: It cannot be loaded here.
         """
-        try:
-            bundle = self._repository.resolve(ref.name, ref.version)
-        except EngineNotFoundError as error:
-            raise NotFoundError("ENGINE_NOT_FOUND", str(error)) from error
-        except BundleError as error:
-            raise NotFoundError("ENGINE_REFUSED", str(error)) from error
-        key = (bundle.manifest.name, bundle.manifest.version)
+        if ref.version:
+            loaded = self.fleet.find(ref.name, ref.version) or self.fleet.load(
+                self.catalogue.resolve(ref.name, ref.version)
+            )
+        else:
+            loaded = self._open_route(self.line(ref.name))
+        loaded.asked_s = self.clock()
+        self.fleet.engage(loaded)
+        return loaded.inference
+
+    def prepare(self, refs: Iterable[EngineRef]) -> None:
+        """Load whatever a channel with these engines may get. Blocks; raises as `get` does."""
+        for ref in refs:
+            self.get(ref)
+
+    def choose(self, config: ChannelConfig) -> tuple[LocalInference, ...]:
+        """Choose what a channel runs, of what `prepare` has loaded; for the event loop.
+
+        Raises:
+            UnavailableError: A version was let go of meanwhile.
+        """
+        chosen = []
         with self._lock:
-            loading = self._loading.setdefault(key, threading.Lock())
-        with loading:
-            with self._lock:
-                found = self._loaded.get(key)
-            if found is None:
-                found = self._load(bundle)
-                with self._lock:
-                    self._loaded[key] = found
-            return found
+            for ref in config.engines:
+                loaded = self._pinned(ref) if ref.version else self._for_new(self._line(ref.name), config)
+                if loaded is None:
+                    raise UnavailableError("ENGINE_UNLOADED", f"engine {ref.name} was unloaded just now; try again")
+                loaded.asked_s = self.clock()
+                chosen.append(loaded.inference)
+        return tuple(chosen)
+
+    def join(self, guest: Guest) -> None:
+        """Take note of a session that holds its channel now; for the event loop."""
+        with self._lock:
+            if guest not in self._guests:
+                self._guests[guest] = None
+                for line in self._followed(guest):
+                    line.roster.join(guest.config.channel)
+                    self._choose_canaries(line)
+            self._place(guest)
+            lost = [one.label.name for one in guest.binding.inferences if not self.fleet.holds(one)]
+        if lost:
+            # It was away for so long that what it ran was closed, or it was unloaded before it began.
+            error = UnavailableError("ENGINE_UNLOADED", f"engine {lost[0]} was unloaded meanwhile; open a new stream")
+            guest.end("ENGINE_UNLOADED", SkipReason.SESSION_LOST, error)
+
+    def leave(self, guest: Guest) -> None:
+        """Take note that a session is over; for the event loop."""
+        with self._lock:
+            if guest not in self._guests:
+                return
+            del self._guests[guest]
+            for line in self._followed(guest):
+                line.roster.leave(guest.config.channel, time.time())
+                line.held.pop(guest.config.channel, None)
 
     def close(self) -> None:
         """Let go of all engines; may be called twice."""
+        for line in self.lines:
+            if line.shadow is not None:
+                line.shadow.close()
+        self.save()
+        self.fleet.close_all()
+
+    # -- routes ---------------------------------------------------------------------------------
+
+    def line(self, name: str) -> Line:
+        """Return an engine.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
         with self._lock:
-            loaded, self._loaded = self._loaded, {}
-        for inference in loaded.values():
-            inference.close()
+            known = self._lines.get(name)
+        if known is None:
+            self.catalogue.check(name)
+        return known or self._line(name)
 
-    def _load(self, bundle: Bundle) -> LocalInference:
-        settings = self._settings
-        runner = RunnerSettings(
-            providers=settings.providers,
-            intra_op_threads=1 if settings.intra_op_threads == "auto" else settings.intra_op_threads,
-            max_batch=None if settings.max_batch == "auto" else settings.max_batch,
-            memory_limit_bytes=settings.memory_limit_bytes or None,
-            arena_extend_strategy=settings.arena_extend_strategy,
-            cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
-        )
+    def is_withdrawn(self, line: Line, version: str) -> bool:
+        """Whether a version was rolled back from."""
+        return version in line.withdrawn
+
+    def commit(self, line: Line, route: Route) -> Route:
+        """Put a route into effect, whose versions are loaded: from now on frames are bound to it."""
+        with self._lock:
+            named = {line.route.stable, line.route.canary, line.route.shadow}
+            line.route = route
+            self._choose_canaries(line)
+            for loaded in self.fleet.loaded:
+                name, version = loaded.key
+                if name == line.name and version in {route.stable, route.canary, route.shadow}:
+                    loaded.released_s = None
+                elif name == line.name and version in named:
+                    loaded.released_s = self.clock()
+        self.apply(line)
+        self.save()
+        return line.route
+
+    def apply(self, line: Line) -> None:
+        """Bind every channel of an engine to what the route means for it."""
+        with self._lock:
+            guests = tuple(self._guests)
+        for guest in guests:
+            # Let go of in between: streams may be opened meanwhile.
+            with self._lock:
+                if guest in self._guests and line in self._followed(guest):
+                    self._place(guest)
+
+    def misfits(self, line: Line, route: Route) -> dict[str, str]:
+        """Tell which channels could not follow a route whose versions are loaded, and why."""
+        found: dict[str, str] = {}
+        with self._lock:
+            chosen = canaries(line.name, line.roster.channels, route.canary_share) if route.canary else frozenset()
+            for guest in self._guests:
+                config, binding = guest.config, guest.binding
+                wanted = route.canary if config.channel in chosen else route.stable
+                target = self.fleet.find(line.name, wanted)
+                for ref, runs in zip(config.engines, binding.inferences, strict=True):
+                    if ref.name == line.name and not ref.version and target is not None:
+                        why = misfit(config, runs.label, target.inference.label)
+                        found |= {config.channel: why} if why else {}
+        return found
+
+    def needed(self, loaded: Loaded) -> str:
+        """Tell what needs a version; empty: nothing."""
+        name, version = loaded.key
+        with self._lock:
+            channels = self.channels(loaded)
+            if channels:
+                return f"{len(channels)} channels run it, {channels[0]} first"
+            route = self._line(name).route
+            roles = (("canary", route.canary), ("shadow", route.shadow))
+            return next((f"it is the {role} of the route" for role, named in roles if named == version), "")
+
+    def channels(self, loaded: Loaded) -> list[str]:
+        """Tell the channels whose frames are bound to a version now."""
+        with self._lock:
+            return [guest.config.channel for guest in self._guests if loaded.inference in guest.binding.inferences]
+
+    def tidy(self) -> None:
+        """Bring channels in line that could not be before, and forget those that were away for long."""
+        for line in self.lines:
+            with self._lock:
+                if line.roster.forget(time.time()):
+                    self._choose_canaries(line)
+                channels = line.roster.here
+                figures = (len(line.chosen & channels.keys()), len(line.held))
+            self.apply(line)
+            self.metrics.route(line.name).channels(*figures)
+
+    def save(self) -> None:
+        """Write down the routes that somebody or something has changed."""
+        with self._saving:
+            now_s = time.time()
+            with self._lock:
+                state = {
+                    line.name: (line.route, line.roster.as_seen(now_s), set(line.withdrawn))
+                    for line in self._lines.values()
+                    if line.route.revision
+                }
+            kept = bool(state) and self._file.write(state)
+            with self._lock:
+                for name in state:
+                    self._lines[name].route = replace(self._lines[name].route, persistent=kept)
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _line(self, name: str) -> Line:
+        with self._lock:
+            return self._lines.setdefault(name, Line(Route(name)))
+
+    def _open_route(self, line: Line) -> Loaded:
+        """Load what an engine's route names, if it is not loaded; return its stable version."""
+        found = self.fleet.find(line.name, line.route.stable)
+        if found is not None:
+            return found
+        with line.changing:
+            route = line.route
+            fixed = route.stable and (not route.follows or line.trial)
+            bundle = (
+                self.catalogue.resolve(line.name, route.stable)
+                if fixed
+                else self.catalogue.newest(line.name, line.withdrawn)
+            )
+            loaded = self.fleet.load(bundle)
+            self.fleet.engage(loaded)
+            if route.stable != bundle.version:
+                revision = route.revision + bool(route.stable)
+                self.commit(line, replace(moved_to(route, bundle.version), revision=revision))
+            self._open_canary(line)
+            return loaded
+
+    def _open_canary(self, line: Line) -> None:
+        """Load the canary that a route has kept over a restart; without it its channels run the stable version."""
+        canary = line.route.canary
+        if not canary or self.fleet.find(line.name, canary) is not None:
+            return
         try:
-            with open_engine(bundle, runner) as trial:
-                tuning = self._tune(trial)
-            # A fresh one: the trial's memory has grown to the largest batch that was tried.
-            engine = open_engine(bundle, runner)
-        except LoadError as error:
-            raise EngineError(f"engine {bundle.manifest.name} cannot be loaded: {error}") from error
-        except EnginesError as error:
-            raise EngineError(f"engine {bundle.manifest.name} does not run: {error}") from error
-        _log.info(
-            "engine loaded: %s %s on %s, %d lanes, batches up to %d",
-            bundle.manifest.name,
-            bundle.manifest.version,
-            engine.backend,
-            tuning.lanes,
-            tuning.max_batch,
+            self.fleet.engage(self.fleet.load(self.catalogue.resolve(line.name, canary)))
+        except VedetteError as error:
+            _log.warning("canary does not run: %s %s: %s", line.name, canary, error)
+
+    def _followed(self, guest: Guest) -> list[Line]:
+        """Tell the engines of which a channel leaves the version open."""
+        return [self._line(ref.name) for ref in guest.config.engines if not ref.version]
+
+    def _choose_canaries(self, line: Line) -> None:
+        route = line.route
+        chosen = canaries(line.name, line.roster.channels, route.canary_share) if route.canary else frozenset()
+        if chosen != line.chosen:
+            line.chosen = chosen
+            self.stirred.set()
+
+    def _pinned(self, ref: EngineRef) -> Loaded | None:
+        return self.fleet.find(ref.name, ref.version)
+
+    def _for_new(self, line: Line, config: ChannelConfig) -> Loaded | None:
+        """Choose a version for a channel that is not here yet, as if it were."""
+        route = line.route
+        stable = self.fleet.find(line.name, route.stable)
+        if not route.canary or stable is None:
+            return stable
+        chosen = canaries(line.name, line.roster.channels | {config.channel}, route.canary_share)
+        canary = self.fleet.find(line.name, route.canary) if config.channel in chosen else None
+        fits = canary is not None and not misfit(config, stable.inference.label, canary.inference.label)
+        return canary if fits else stable
+
+    def _place(self, guest: Guest) -> None:
+        """Bind a channel to what its routes mean for it; where it cannot go it stays, and is noted."""
+        config, now = guest.config, guest.binding.inferences
+        wanted = tuple(
+            runs if ref.version else self._target(self._line(ref.name), config, runs)
+            for ref, runs in zip(config.engines, now, strict=True)
         )
-        inference = LocalInference(
-            engine,
-            lanes=tuning.lanes,
-            max_batch=tuning.max_batch,
-            max_wait_s=settings.max_wait_s,
-            on_slot_free=self._pool.slots_freed,
-            on_health=self._on_health,
-            metrics=self._metrics.engine(bundle.manifest.name, bundle.manifest.version),
-        )
-        self._pool.add_source(inference, tuning.lanes)
-        return inference
+        if wanted == now:
+            return
+        try:
+            guest.rebind(wanted)
+        except InvalidError as error:
+            _log.warning("channel stays with its version: %s: %s", config.channel, error)
 
-    def _tune(self, engine: LoadedEngine) -> Tuning:
-        """Fix lanes and batch by the settings, and measure what they leave open."""
-        lanes, max_batch = self._settings.lanes, self._settings.max_batch
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        lanes_to_try = sorted({1, cores}) if lanes == "auto" else [lanes]
-        batches = BATCHES_TO_TRY if max_batch == "auto" else (max_batch,)
-        most = engine.max_batch
-        batches_to_try = [batch for batch in batches if most is None or batch <= most] or [1]
-        return measure_best(engine, lanes_to_try, batches_to_try, self._settings.tune_budget_s)
-
-
-def _roots(settings: EngineSettings) -> tuple[Path, ...]:
-    """Tell where a user's engines are.
-
-    Raises:
-        SettingsError: Nothing tells where the home directory is.
-    """
-    try:
-        return user_roots(settings.dirs)
-    except RuntimeError as error:
-        raise SettingsError(
-            "engines.dirs is empty or begins with ~, and no home directory is known; "
-            "allowed: directories (--engines-dir), or set HOME"
-        ) from error
-
-
-def is_detector(inference: LocalInference) -> bool:
-    """Whether an engine gives detections."""
-    return inference.label.task == Task.DETECTOR
+    def _target(self, line: Line, config: ChannelConfig, runs: InferenceClient) -> InferenceClient:
+        """Tell what one of a channel's engines is to run: what the route says, or what it runs where it must."""
+        route = line.route
+        wanted = route.canary if config.channel in line.chosen else route.stable
+        loaded = self.fleet.find(line.name, wanted) or self.fleet.find(line.name, route.stable)
+        if loaded is None or not loaded.working or loaded.inference is runs:
+            line.held.pop(config.channel, None)
+            return runs
+        why = misfit(config, runs.label, loaded.inference.label)
+        if not why:
+            line.held.pop(config.channel, None)
+            return loaded.inference
+        if line.held.get(config.channel) != why:
+            line.held[config.channel] = why
+            _log.warning("channel stays with engine %s %s: %s: %s", line.name, runs.label.version, config.channel, why)
+        return runs

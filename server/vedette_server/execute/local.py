@@ -47,6 +47,7 @@ class LocalInference:
         on_slot_free: Called from a worker when slots became free.
         on_health: Called from a worker when failures changed `healthy`.
         metrics: Takes batch sizes, busy time and failures.
+        on_batch: Called from a lane with the moments at which a batch left and its results were there.
         clock: Monotonic seconds.
     """
 
@@ -60,6 +61,7 @@ class LocalInference:
         on_slot_free: Callable[[], None],
         on_health: Callable[[], None],
         metrics: EngineMetrics,
+        on_batch: Callable[[float, float], None] = lambda _started_s, _finished_s: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         manifest = engine.bundle.manifest
@@ -75,7 +77,7 @@ class LocalInference:
         self.fit = Letterbox(manifest.input.width, manifest.input.height, manifest.input.letterbox, manifest.input.pad)
         self.lanes = lanes
         self.max_batch = max_batch
-        self._engine = engine
+        self.engine = engine
         self._slots = SlotPool((lanes + 1) * max_batch, self.fit.width, self.fit.height)
         self._lock = threading.Lock()
         self._batcher: Batcher[Surface] = Batcher(max_batch, max_wait_s)
@@ -87,6 +89,7 @@ class LocalInference:
         self._on_slot_free = on_slot_free
         self._on_health = on_health
         self._metrics = metrics
+        self._on_batch = on_batch
         self._clock = clock
         metrics.watch(lambda: self.depths)
 
@@ -112,6 +115,34 @@ class LocalInference:
             oldest_s = min(self._began_s.values(), default=None)
             fails = self._failures >= FAILURES_UNTIL_UNHEALTHY
         return not fails and (oldest_s is None or self._clock() - oldest_s <= LONGEST_RUN_S)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is in use; so it stays when nobody acquires slots any more."""
+        if self._slots.in_use:
+            return False
+        with self._lock:
+            return not self._began_s and not len(self._batcher)
+
+    def warm_up(self) -> None:
+        """Run the sizes of batches that are usual, and touch all memory; before anybody else uses it.
+
+        Raises:
+            RunError: The engine fails on an empty picture.
+        """
+        slots: list[Slot] = []
+        while (slot := self._slots.acquire()) is not None:
+            slot.pixels.fill(self.fit.pad)
+            slots.append(slot)
+        try:
+            frames = [slot.pixels for slot in slots]
+            for size in _sizes(self.max_batch):
+                self._lanes[0].run(frames[:size])
+            for lane in self._lanes[1:]:
+                lane.run(frames[: self.max_batch])
+        finally:
+            for slot in slots:
+                self._slots.release(slot)
 
     def submit(self, surface: Surface) -> None:
         """Run the surface in one of the next batches. Never blocks."""
@@ -140,7 +171,7 @@ class LocalInference:
         self._metrics.watch(None)
         for lane in self._lanes:
             lane.close()
-        self._engine.close()
+        self.engine.close()
 
     def _run(self, lane: Lane, batch: Sequence[Surface]) -> None:
         started = self._clock()
@@ -156,6 +187,7 @@ class LocalInference:
             self._slots.release(surface.slot)
         self._on_slot_free()
         self._metrics.batch(len(batch), finished - started, failed=bool(error))
+        self._on_batch(started, finished)
         self._judge_health(failed=bool(error))
         for index, surface in enumerate(batch):
             row = None if rows is None else rows[index]
@@ -174,3 +206,10 @@ class LocalInference:
             changed = (before >= FAILURES_UNTIL_UNHEALTHY) != (self._failures >= FAILURES_UNTIL_UNHEALTHY)
         if changed:
             self._on_health()
+
+
+def _sizes(max_batch: int) -> list[int]:
+    """Choose the batches to warm up with, the largest first: memory is then taken once."""
+    small = range(1, min(max_batch, 8) + 1)
+    powers = (1 << exponent for exponent in range(max_batch.bit_length()))
+    return sorted({*small, *powers, max_batch}, reverse=True)

@@ -23,7 +23,6 @@ from vedette_server.rpc.stream_call import StreamCall, check_size
 if TYPE_CHECKING:
     from vedette.v1 import stream_pb2
     from vedette_server.data.config import ChannelConfig, EngineRef
-    from vedette_server.execute.local import LocalInference
     from vedette_server.metrics import Metrics
     from vedette_server.rpc.auth import Authenticator
     from vedette_server.rpc.bell import Bell
@@ -70,7 +69,7 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         self._version = version
         self._calls: set[StreamCall] = set()
         self._draining = False
-        self._loads: dict[tuple[EngineRef, ...], asyncio.Task[tuple[LocalInference, ...]]] = {}
+        self._loads: dict[tuple[EngineRef, ...], asyncio.Task[None]] = {}
         self._defaults = ConfigDefaults(
             max_age_s=settings.channels.max_age_s,
             max_width=settings.decode.max_width,
@@ -169,24 +168,28 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
             _check_resume(resume)
             session = self._registry.resumable(resume.session_token, config)
             if session is not None:
+                if session.over:
+                    # What it ran may have been closed meanwhile, and it may have more to run.
+                    await self._load(session.config)
                 return session
-        inferences = await self._load(config)
+        await self._load(config)
         self._check_draining()
+        inferences = self._factory.engines(config)
         self._factory.check(config, inferences)
         self._registry.check_free(config.channel, takeover=wire.takeover)
         lost = None if resume is None else (resume.next_verdict_index, resume.next_sequence)
         return self._registry.create(config, self._factory.parts(config, inferences), lost)
 
-    async def _load(self, config: ChannelConfig) -> tuple[LocalInference, ...]:
+    async def _load(self, config: ChannelConfig) -> None:
         """Load engines on a thread, one for all who wait for the same: a slow load must not use up the threads."""
         load = self._loads.get(config.engines)
         if load is None:
-            load = asyncio.create_task(asyncio.to_thread(self._factory.engines, config))
+            load = asyncio.create_task(asyncio.to_thread(self._factory.prepare, config))
             self._loads[config.engines] = load
             load.add_done_callback(partial(self._loaded, config.engines))
-        return await asyncio.shield(load)
+        await asyncio.shield(load)
 
-    def _loaded(self, engines: tuple[EngineRef, ...], load: asyncio.Task[tuple[LocalInference, ...]]) -> None:
+    def _loaded(self, engines: tuple[EngineRef, ...], load: asyncio.Task[None]) -> None:
         del self._loads[engines]
         if not load.cancelled():
             load.exception()  # it is told to those who wait, of whom there may be none left

@@ -55,14 +55,22 @@ class SessionFactory:
         self._on_over = on_over
         self._limits = PictureLimits(settings.decode.max_width, settings.decode.max_height)
 
-    def engines(self, config: ChannelConfig) -> tuple[LocalInference, ...]:
+    def prepare(self, config: ChannelConfig) -> None:
         """Load a channel's engines. Blocks.
 
         Raises:
             NotFoundError: One does not exist, or is bad.
             EngineError: One cannot be loaded here.
         """
-        return tuple(self._engines.get(ref) for ref in config.engines)
+        self._engines.prepare(config.engines)
+
+    def engines(self, config: ChannelConfig) -> tuple[LocalInference, ...]:
+        """Choose the versions that a channel gets, of those that were loaded.
+
+        Raises:
+            UnavailableError: One was let go of meanwhile.
+        """
+        return self._engines.choose(config)
 
     def check(self, config: ChannelConfig, inferences: tuple[InferenceClient, ...]) -> None:
         """Refuse what the engines cannot do.

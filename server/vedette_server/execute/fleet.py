@@ -1,0 +1,285 @@
+"""The versions of engines that are in memory: loaded once for all, within a budget, closed when nobody needs them.
+
+Knows nothing of channels and routes: who needs a version is asked of its owner. Any thread may call it; one
+lock guards the table and is not held while a version loads or closes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from vedette_engines.errors import EnginesError
+from vedette_server.errors import EngineError
+from vedette_server.execute.loading import beside, least_memory_bytes, open_tuned, timed
+from vedette_server.execute.local import LocalInference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vedette_engines.bundle import Bundle
+    from vedette_server.metrics import Metrics
+    from vedette_server.settings import EngineSettings
+
+_log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+# A version that a stream was just opened for is not closed before the stream had time to take it.
+OPENING_S = 5.0
+
+
+class Pool(Protocol):
+    """What engines need of the pipeline."""
+
+    def add_source(self, source: LocalInference, lanes: int) -> None:
+        """Run a source's jobs, up to ``lanes`` of them at once."""
+
+    def remove_source(self, source: LocalInference, lanes: int) -> None:
+        """Run a source's jobs no more."""
+
+    def slots_freed(self) -> None:
+        """Say that an engine has free slots."""
+
+
+@dataclass(slots=True, eq=False)
+class Loaded:
+    """One version in memory.
+
+    Attributes:
+        inference: What runs it.
+        bundle: What was loaded.
+        memory_bytes: What loading it took.
+        load_s: How long that took.
+        kept: Somebody asked for it to stay.
+        asked_s: When it was last asked for, monotonic seconds.
+        released_s: Since when no route names it, monotonic seconds; None: one does, or none ever did.
+        working: The pipeline runs its batches.
+    """
+
+    inference: LocalInference
+    bundle: Bundle
+    memory_bytes: int
+    load_s: float
+    kept: bool = False
+    asked_s: float = 0.0
+    released_s: float | None = None
+    working: bool = False
+
+    @property
+    def key(self) -> Key:
+        """Name and version."""
+        return self.bundle.name, self.bundle.version
+
+
+class Fleet:
+    """What is loaded.
+
+    Args:
+        settings: How engines run, and the budget of memory.
+        metrics: Takes their figures.
+        pool: Runs their batches.
+        guard: Held by whoever gives a version to a channel, so that it is not closed at the same moment.
+        on_health: Called from workers when an engine's health changed.
+        needed: Tells by what a version is needed; empty: by nobody.
+        on_batch: Gives, by engine name, whom to tell when a batch left and when its results were there.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        metrics: Metrics,
+        pool: Pool,
+        *,
+        guard: threading.RLock,
+        on_health: Callable[[], None],
+        needed: Callable[[Loaded], str],
+        on_batch: Callable[[str], Callable[[float, float], None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._pool = pool
+        self._guard = guard
+        self._on_health = on_health
+        self._needed = needed
+        self._on_batch = on_batch
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._loads: dict[Key, threading.Lock] = {}
+        self._loaded: dict[Key, Loaded] = {}
+        self._measured: dict[Key, int] = {}
+        # One load at a time: two at once could not be told apart by their memory.
+        self._one_load = threading.Lock()
+        self.loading: set[Key] = set()
+        self.failed: dict[Key, str] = {}
+
+    @property
+    def loaded(self) -> tuple[Loaded, ...]:
+        """What is in memory now."""
+        with self._lock:
+            return tuple(self._loaded.values())
+
+    def find(self, name: str, version: str) -> Loaded | None:
+        """Return a version if it is in memory. Never blocks for long."""
+        with self._lock:
+            return self._loaded.get((name, version))
+
+    def holds(self, inference: object) -> bool:
+        """Whether something is one of the versions in memory."""
+        with self._lock:
+            return any(loaded.inference is inference for loaded in self._loaded.values())
+
+    def load(self, bundle: Bundle, like: LocalInference | None = None, *, quietly: bool = False) -> Loaded:
+        """Return a version, loading it if need be. Blocks.
+
+        Args:
+            bundle: The version.
+            like: Another version, whose lanes and batch it takes over where they are alike.
+            quietly: Load it behind the back of those that run.
+
+        Raises:
+            EngineError: It cannot be loaded here, or there is no memory for it.
+        """
+        key = (bundle.name, bundle.version)
+        with self._lock:
+            lock = self._loads.setdefault(key, threading.Lock())
+        with lock:
+            found = self.find(*key)
+            if found is None:
+                with self._one_load:
+                    found = self._load(bundle, like, quietly=quietly)
+            found.asked_s = self._clock()
+            return found
+
+    def engage(self, loaded: Loaded) -> None:
+        """Have the pipeline run its batches, if it does not yet."""
+        with self._lock:
+            if loaded.working:
+                return
+            loaded.working = True
+        self._pool.add_source(loaded.inference, loaded.inference.lanes)
+
+    def close_unneeded(self, loaded: Loaded) -> bool:
+        """Let go of a version if nobody needs it; return whether it went."""
+        with self._guard:
+            if not self._is_unneeded(loaded):
+                return False
+            with self._lock:
+                self._loaded.pop(loaded.key, None)
+        self._close(loaded)
+        return True
+
+    def close(self, loaded: Loaded) -> None:
+        """Let go of a version that nobody was given."""
+        with self._lock:
+            if self._loaded.get(loaded.key) is not loaded:
+                return
+            del self._loaded[loaded.key]
+        self._close(loaded)
+
+    def close_all(self) -> None:
+        """Let go of everything; may be called twice. Nobody runs a batch any more."""
+        with self._lock:
+            loaded, self._loaded = tuple(self._loaded.values()), {}
+        for one in loaded:
+            one.inference.close()
+
+    def _close(self, loaded: Loaded) -> None:
+        self._pool.remove_source(loaded.inference, loaded.inference.lanes)
+        _log.info("engine closed: %s %s", *loaded.key)
+        beside(loaded.inference.close, "engine-close")
+
+    def _is_unneeded(self, loaded: Loaded) -> bool:
+        opening = self._clock() - loaded.asked_s < OPENING_S
+        return not (opening or loaded.kept or self._needed(loaded)) and loaded.inference.idle
+
+    def _load(self, bundle: Bundle, like: LocalInference | None, *, quietly: bool) -> Loaded:
+        key = (bundle.name, bundle.version)
+        self.loading.add(key)
+        try:
+            self._make_room(bundle)
+
+            def work() -> tuple[LocalInference, float, int]:
+                return timed(lambda: self._open(bundle, like))
+
+            inference, load_s, grown = beside(work, f"load-{bundle.name}") if quietly else work()
+            least = least_memory_bytes(bundle, inference.lanes, inference.max_batch)
+            loaded = Loaded(inference, bundle, max(grown, least), load_s)
+            self._measured[key] = loaded.memory_bytes
+            self._check_budget(loaded)
+        except EngineError as error:
+            self.failed[key] = str(error)
+            raise
+        finally:
+            self.loading.discard(key)
+        self.failed.pop(key, None)
+        with self._lock:
+            self._loaded[key] = loaded
+        self._metrics.engine(*key).loaded(load_s, loaded.memory_bytes)
+        _log.info(
+            "engine loaded: %s %s on %s, %d lanes, batches up to %d",
+            *key,
+            inference.label.backend,
+            inference.lanes,
+            inference.max_batch,
+        )
+        return loaded
+
+    def _open(self, bundle: Bundle, like: LocalInference | None) -> LocalInference:
+        opened = open_tuned(bundle, self._settings, like)
+        inference = LocalInference(
+            opened.engine,
+            lanes=opened.lanes,
+            max_batch=opened.max_batch,
+            max_wait_s=self._settings.max_wait_s,
+            on_slot_free=self._pool.slots_freed,
+            on_health=self._on_health,
+            metrics=self._metrics.engine(bundle.name, bundle.version),
+            on_batch=self._on_batch(bundle.name),
+        )
+        try:
+            inference.warm_up()
+        except EnginesError as error:
+            inference.close()
+            raise EngineError(f"engine {bundle.name} {bundle.version} does not run: {error}") from error
+        return inference
+
+    # -- the budget -----------------------------------------------------------------------------
+
+    def _make_room(self, bundle: Bundle) -> None:
+        """Close idle versions until one more fits into the budget, as far as can be told beforehand."""
+        budget = self._settings.memory_budget_bytes
+        wanted = self._measured.get((bundle.name, bundle.version), least_memory_bytes(bundle))
+        if budget and not self._free(budget - wanted):
+            raise EngineError(self._no_room(bundle, wanted))
+
+    def _check_budget(self, loaded: Loaded) -> None:
+        """Close idle versions, or the new one again, when it has turned out to be larger than was thought."""
+        budget = self._settings.memory_budget_bytes
+        if budget and not self._free(budget - loaded.memory_bytes):
+            message = self._no_room(loaded.bundle, loaded.memory_bytes)
+            loaded.inference.close()
+            raise EngineError(message)
+
+    def _free(self, allowed_bytes: int) -> bool:
+        """Close versions that nobody needs, the one asked for longest ago first, until the rest fits."""
+        for loaded in sorted(self.loaded, key=lambda one: one.asked_s):
+            if self._in_use() <= allowed_bytes:
+                return True
+            self.close_unneeded(loaded)
+        return self._in_use() <= allowed_bytes
+
+    def _in_use(self) -> int:
+        return sum(loaded.memory_bytes for loaded in self.loaded)
+
+    def _no_room(self, bundle: Bundle, wanted: int) -> str:
+        budget, used = self._settings.memory_budget_bytes, self._in_use()
+        have = ", ".join(f"{one.bundle.name} {one.bundle.version} ({one.memory_bytes})" for one in self.loaded)
+        return (
+            f"engine {bundle.name} {bundle.version} takes {wanted} bytes, and engines.memory_budget_bytes is {budget}: "
+            f"{used + wanted - budget} too many; loaded and needed: {have or 'nothing'}"
+        )

@@ -1,0 +1,165 @@
+"""Load one version of an engine, warmed up, without being in the way of those that run.
+
+A load beside running channels happens on a thread of its own with a low priority for the processor. That thread
+holds no lock, and what takes long in it (hashing, building a session, running) does not hold the interpreter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from vedette_engines.errors import EnginesError, LoadError
+from vedette_engines.runners.base import RunnerSettings
+from vedette_engines.runners.opening import open_engine
+from vedette_engines.runners.tuning import Tuning, measure_best
+from vedette_server.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vedette_engines.bundle import Bundle
+    from vedette_engines.runners.base import LoadedEngine
+    from vedette_server.execute.local import LocalInference
+    from vedette_server.settings import EngineSettings
+
+R = TypeVar("R")
+
+BATCHES_TO_TRY = (1, 2, 4, 8)
+# A quarter of the weight of a worker: the load goes on on a busy machine, and workers hardly feel it.
+NICENESS = 5
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A version that is in memory.
+
+    Attributes:
+        engine: The runtime's part of it.
+        lanes: Runs side by side.
+        max_batch: Most frames of a batch.
+    """
+
+    engine: LoadedEngine
+    lanes: int
+    max_batch: int
+
+
+def open_tuned(bundle: Bundle, settings: EngineSettings, like: LocalInference | None) -> Opened:
+    """Open a version, with lanes and batch of one that runs where it is alike, else measured.
+
+    Args:
+        bundle: The version.
+        settings: How it is to run.
+        like: Another version that runs already.
+
+    Raises:
+        EngineError: It cannot be loaded here.
+    """
+    what = f"engine {bundle.name} {bundle.version}"
+    runner = runner_settings(settings)
+    try:
+        if like is not None:
+            engine = open_engine(bundle, runner)
+            if _is_alike(engine, like):
+                return Opened(engine, like.lanes, min(like.max_batch, engine.max_batch or like.max_batch))
+            engine.close()
+        with open_engine(bundle, runner) as trial:
+            tuning = _tune(trial, settings)
+        # A fresh one: the trial's memory has grown to the largest batch that was tried.
+        return Opened(open_engine(bundle, runner), tuning.lanes, tuning.max_batch)
+    except LoadError as error:
+        raise EngineError(f"{what} cannot be loaded: {error}") from error
+    except EnginesError as error:
+        raise EngineError(f"{what} does not run: {error}") from error
+
+
+def runner_settings(settings: EngineSettings) -> RunnerSettings:
+    """Say to a runtime what the settings say."""
+    return RunnerSettings(
+        providers=settings.providers,
+        intra_op_threads=1 if settings.intra_op_threads == "auto" else settings.intra_op_threads,
+        max_batch=None if settings.max_batch == "auto" else settings.max_batch,
+        memory_limit_bytes=settings.memory_limit_bytes or None,
+        arena_extend_strategy=settings.arena_extend_strategy,
+        cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
+    )
+
+
+def beside(call: Callable[[], R], name: str) -> R:
+    """Run a call on a thread of its own, with a low priority where the system has that for threads, and wait."""
+    done: list[R] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                # To Linux a thread is a process of its own here.
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        try:
+            done.append(call())
+        except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
+            failed.append(error)
+
+    thread = threading.Thread(target=work, name=name)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+def memory_bytes() -> int:
+    """Tell the resident memory of this process; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:  # noqa: PTH123 - no path of ours
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def least_memory_bytes(bundle: Bundle, lanes: int = 1, max_batch: int = 1) -> int:
+    """Estimate from below what a version takes: its largest file and its slots."""
+    height, width, depth = bundle.manifest.slot_shape
+    return max(file.size_bytes for file in bundle.manifest.files) + (lanes + 1) * max_batch * height * width * depth
+
+
+def _is_alike(engine: LoadedEngine, like: LocalInference) -> bool:
+    """Whether what was measured for one version holds for another."""
+    ours, theirs = engine.bundle.manifest, like.engine.bundle.manifest
+    return (
+        engine.backend == like.engine.backend
+        and ours.input == theirs.input
+        and file_kind(engine) == file_kind(like.engine)
+    )
+
+
+def file_kind(engine: LoadedEngine) -> str:
+    """Tell the arithmetic of the file that runs."""
+    return str(engine.bundle.manifest.files[0].precision)
+
+
+def _tune(engine: LoadedEngine, settings: EngineSettings) -> Tuning:
+    """Fix lanes and batch by the settings, and measure what they leave open."""
+    lanes, max_batch = settings.lanes, settings.max_batch
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    lanes_to_try = sorted({1, cores}) if lanes == "auto" else [lanes]
+    batches = BATCHES_TO_TRY if max_batch == "auto" else (max_batch,)
+    most = engine.max_batch
+    batches_to_try = [batch for batch in batches if most is None or batch <= most] or [1]
+    return measure_best(engine, lanes_to_try, batches_to_try, settings.tune_budget_s)
+
+
+def timed(call: Callable[[], R]) -> tuple[R, float, int]:
+    """Run a call; return what it gave, the seconds it took, and by how much the process has grown."""
+    before, began = memory_bytes(), time.monotonic()
+    given = call()
+    return given, time.monotonic() - began, max(memory_bytes() - before, 0)
