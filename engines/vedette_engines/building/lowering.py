@@ -84,7 +84,7 @@ def _fp16(bench: Workbench, made: StepResult, manifest: Manifest, split: Split) 
         # What was seen while calibrating shows how large values become.
         clips = split.calibration or split.validation
         frames = read_frames(clips, manifest.input, FP16_FRAMES)
-        content = to_fp16((made.folder / ENGINE_FILE).read_bytes(), say, frames)
+        content = to_fp16((made.folder / ENGINE_FILE).read_bytes(), frames=frames, say=say)
         (folder / ENGINE_FILE).write_bytes(content)
         return {"bytes": len(content)}
 
@@ -136,13 +136,13 @@ def _quantised(
     manifest, split, plan, goal = how
     wanted, count = bench.request.lowering, bench.request.footage.calibration_frames
     if wanted.dynamic:
-        return to_int8_dynamic(content, plan, say)
+        return to_int8_dynamic(content, say=say, exclude=wanted.exclude)
     if not wanted.auto_exclude:
         return to_int8(content, read_frames(split.calibration, manifest.input, count, say), plan, target, folder, say)
     # Layers are chosen on frames beside those of the calibration, and never on those of the validation.
     frames = read_frames(split.calibration, manifest.input, 2 * count, say)
     measure = _loss(manifest, content, frames[1::2] or frames)
-    quantised, left_out = auto_exclude(content, frames[::2], plan, target, measure, goal, folder, say)
+    quantised, left_out = auto_exclude(content, frames[::2], plan, target, measure, goal, say=say)
     say(f"left in float: {', '.join(left_out) or 'nothing'}")
     return quantised
 
