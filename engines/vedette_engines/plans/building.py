@@ -22,6 +22,7 @@ from vedette_engines.plans.environment import Environment, find_environment
 from vedette_engines.plans.explaining import builder_refusals, parser_refusals
 from vedette_engines.plans.inspecting import inspect_layers
 from vedette_engines.plans.logging import make_logger
+from vedette_engines.plans.plan import Plan
 from vedette_engines.plans.progress import Cancel, make_monitor
 from vedette_engines.plans.request import check_profiles, plan_key
 from vedette_engines.plans.settling import Settled, settle
@@ -38,25 +39,6 @@ if TYPE_CHECKING:
     from vedette_engines.plans.request import PlanRequest
 
 _POLL_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A plan that was built, not yet written anywhere.
-
-    Attributes:
-        content: Its bytes.
-        info: What it was built with.
-        seconds: What building took.
-        layers: TensorRT's account of its layers, JSON; None where there is no GPU to load it on.
-        notes: What the build found worth saying.
-    """
-
-    content: bytes
-    info: PlanInfo
-    seconds: float
-    layers: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 class PlanRefusedError(ImportRefusedError):
