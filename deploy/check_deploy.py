@@ -77,6 +77,7 @@ def exported_series() -> dict[str, frozenset[str]]:
         channel.verdict(SkipReason.STALE, StageTimes())
         channel.verdict(None, StageTimes())
         metrics.engine("person", "1").watch(EngineDepths)
+        metrics.route("person")
         metrics.refused("ANY")
         series: dict[str, frozenset[str]] = {}
         for family in metrics.registry.collect():

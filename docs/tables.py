@@ -74,6 +74,7 @@ def metrics() -> str:
         channel = source.channel("one", "person")
         channel.verdict(SkipReason.STALE, StageTimes())
         source.engine("person", "1").watch(EngineDepths)
+        source.route("person")
         source.refused("ANY")
         rows = []
         for family in source.registry.collect():
