@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
-from vedette_engines.cli_bench import bench_command, profile_command
+from vedette_engines.cli_bench import bench_command, profile_command, view_command
 from vedette_engines.cli_build import build_command
 from vedette_engines.cli_import import import_command
 from vedette_engines.cli_page import listing, page
@@ -82,6 +82,7 @@ app.command("history")(_guarded(history_command))
 app.command("gc")(_guarded(gc_command))
 app.command("bench")(_guarded(bench_command))
 app.command("profile")(_guarded(profile_command))
+app.command("view")(_guarded(view_command))
 
 
 @app.command("list")

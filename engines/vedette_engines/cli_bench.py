@@ -281,3 +281,31 @@ def precision_of(text: str) -> manifest.Precision | None:
     if not text:
         return None
     return manifest.Precision(cli_values.choice("--precision", text, [str(one) for one in manifest.Precision]))
+
+
+def view_command(
+    name: Name,
+    *,
+    precision: Precision = "",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE.svg", help="Draw the graph into a file instead.")
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+    port: Annotated[str, typer.Option(metavar="N", help="Port on the loopback. Default: any that is free.")] = "0",
+    engines_dir: EnginesDir = None,
+) -> None:
+    """Show an engine's graph: in Netron until Ctrl-C, or as an SVG."""
+    number = cli_values.whole("--port", port, 0, 65535)
+    need_runtime("viewing")
+    bundle = resolve(name, engines_dir)
+    path = bundle.path_of(bundle.file_for(manifest.Backend.ONNXRUNTIME, precision_of(precision)))
+    if output is not None:
+        import onnx  # noqa: PLC0415  (an extra)
+
+        from vedette_engines.viewing.svg import draw  # noqa: PLC0415
+
+        write(output, draw(onnx.load(str(path)), f"{bundle.name} {bundle.version}, {path.name}"))
+        return
+    from vedette_engines.viewing.browser import show  # noqa: PLC0415
+
+    show(path, number, browser=browser, say=typer.echo)
