@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SIZE = re.compile(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})")
+_BATCHES = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3}):([1-9]\d{0,3})")
+_MEMORY = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
 
 
 def choice(option: str, value: str, allowed: Sequence[str]) -> str:
@@ -63,6 +65,23 @@ def size(option: str, value: str) -> tuple[int, int]:
     if match is None:
         raise ImportInputError(f"{option} is {value!r}; allowed is WIDTHxHEIGHT in pixels, like 640x480")
     return int(match[1]), int(match[2])
+
+
+def batches(option: str, value: str) -> tuple[int, int, int]:
+    """Take the smallest, best and largest batch of a profile."""
+    match = _BATCHES.fullmatch(value)
+    if match is None or not int(match[1]) <= int(match[2]) <= int(match[3]):
+        raise ImportInputError(f"{option} is {value!r}; allowed is MIN:OPT:MAX with rising batches, like 1:8:32")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def memory(option: str, value: str) -> int:
+    """Take a number of bytes, like 1000, 512MiB or 2GB."""
+    match = _MEMORY.fullmatch(value.strip())
+    if match is None:
+        raise ImportInputError(f"{option} is {value!r}; allowed is a size like 512MiB or 2GB")
+    power = " KMGT".index((match[2] or " ").upper())
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 def labels(path: Path) -> tuple[str, ...]:
