@@ -140,12 +140,13 @@ def compare_layers(
 
 
 def _in_order(graph: Graph) -> set[str]:
-    """Name the tensors that no sorting stands before."""
+    """Name the tensors that are computed and that no sorting stands before."""
     sorted_ones: set[str] = set()
     for name, node in graph.tensors.items():
         if node.op_type in _SORTING or sorted_ones.intersection(node.input):
             sorted_ones.add(name)
-    return set(graph.tensors) - sorted_ones
+    constants = {name for name, node in graph.tensors.items() if node.op_type == "Constant"}
+    return set(graph.tensors) - sorted_ones - constants
 
 
 def match_tensors(reference: Graph, candidate: Graph) -> dict[str, str]:
