@@ -502,6 +502,18 @@ def test_a_model_too_large_for_one_file_is_refused_before_it_is_exported(
     assert "bytes of weights; allowed is 100" in refusal(odd("Base"), tmp_path)
 
 
+def test_a_full_disk_is_told_as_such_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_model: Any, _example: Any, target: str, **_: Any) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.onnx.export", full)
+
+    with pytest.raises(ImportRefusedError, match=r"source\.onnx: cannot be written: .*No space left on device"):
+        export(odd("Base"), tmp_path)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_exporting_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     refusal(odd("Hopeless"), tmp_path)
     export(odd("Lone"), tmp_path)

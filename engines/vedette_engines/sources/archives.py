@@ -67,7 +67,8 @@ def check_program(path: Path) -> None:
                 inner = name.removeprefix(folder)
                 if not _MEMBERS.fullmatch(inner):
                     raise _refused(path, f"{name} is nothing that torch.export writes for a plain program")
-                _check_member(path, inner, archive.read(name))
+                if inner.endswith((".json", ".pt")) and not inner.startswith(("extra/", "extra_files/")):
+                    _check_member(path, inner, archive.read(name))
     except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, OSError, ValueError) as error:
         raise ImportInputError(f"{path}: is damaged: {str(error)[:200]}") from error
 
@@ -79,14 +80,12 @@ def _folder(archive: zipfile.ZipFile) -> str:
 
 
 def _check_member(path: Path, name: str, content: bytes) -> None:
-    if name.startswith(("extra/", "extra_files/")):
-        return
     if name.endswith(".json"):
         for key, value in _strings(json.loads(content)):
             _check_text(path, name, key, value)
         for member in _pickled(json.loads(content)):
             raise _refused(path, f"{member} is pickled")
-    elif name.endswith(".pt") and content:
+    elif content:
         try:
             with quiet():
                 torch.load(io.BytesIO(content), weights_only=True)
