@@ -53,13 +53,10 @@ def run_build(words: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     if report.outcome is Outcome.REFUSED:
         _tell_refusal(report)
         raise typer.Exit(REFUSED)
-    typer.echo(_conclusion(report))
-
-
-def _conclusion(report: Report) -> str:
     if report.outcome is Outcome.REUSED:
-        return f"nothing changed: {report.published} is published already"
-    return f"published {report.published}" if report.published else "ready; not published, as asked for"
+        typer.echo(f"nothing changed: {report.published} is published already")
+    elif not report.published:
+        typer.echo("all gates are passed; not published, as asked for")
 
 
 def _tell_refusal(report: Report) -> None:

@@ -41,9 +41,8 @@ class Builder:
         self._say = say
         self._heads = heads
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._report = Report(
-            f"{request.engine.name} {request.engine.version}", started, request.words, library_versions(), machine()
-        )
+        version = "" if request.engine.version == publishing.NEXT else f" {request.engine.version}"
+        self._report = Report(f"{request.engine.name}{version}", started, request.words, library_versions(), machine())
         self._bench = Workbench(request, self._report, say)
 
     @property
@@ -138,10 +137,10 @@ class Builder:
             "source_kind": figures["kind"],
             "source_sha256": figures["source_sha256"],
             "exporter": figures["exporter"],
-            "calibration_sha256": clips_digest(split.calibration) if split.calibration else "",
-            "validation_sha256": clips_digest(split.validation) if split.validation else "",
+            "calibration": clips_digest(split.calibration) if split.calibration else "",
+            "validation": clips_digest(split.validation) if split.validation else "",
             "optimised": self._request.optimise or "",
-            **{f"version_{name}": version for name, version in self._report.versions.items()},
+            "libraries": ", ".join(f"{name} {version}" for name, version in self._report.versions.items()),
             **self._report.machine,
         }
         return {name: value for name, value in facts.items() if value}
