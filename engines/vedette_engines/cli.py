@@ -17,6 +17,7 @@ from vedette_engines.cli_bench import bench_command, profile_command, view_comma
 from vedette_engines.cli_build import build_command
 from vedette_engines.cli_import import import_command
 from vedette_engines.cli_page import listing, page
+from vedette_engines.cli_plan import plan_command
 from vedette_engines.cli_repository import (
     diff_command,
     gc_command,
@@ -82,6 +83,7 @@ app.command("history")(_guarded(history_command))
 app.command("gc")(_guarded(gc_command))
 app.command("bench")(_guarded(bench_command))
 app.command("profile")(_guarded(profile_command))
+app.command("plan")(_guarded(plan_command))
 app.command("view")(_guarded(view_command))
 
 
