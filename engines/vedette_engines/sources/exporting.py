@@ -84,7 +84,7 @@ def export_model(spec: SourceSpec, model: TorchModel, target: Path, say: Callabl
         try:
             fixed = _export(way, spec, model, answer, target)
             _check_export(way, model, target)
-        except Exception as error:  # noqa: BLE001  (torch and the user's code raise whatever they do)
+        except Exception as error:  # torch and the user's code raise whatever they do
             if isinstance(error, OSError) and error.errno in _DISK:
                 target.unlink(missing_ok=True)
                 raise
