@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from PIL import Image
 from support_compare import classifier, detector, embedder
 from vedette_engines.compare.finding import find_frames
 from vedette_engines.compare.gates import gate_for, judge
+from vedette_engines.compare.program import truth_of_program
 from vedette_engines.compare.truth import Truth, TruthFrame, compare_with_truth
 from vedette_engines.compare.truth_files import load_truth
 from vedette_engines.errors import ImportInputError
@@ -254,6 +256,32 @@ def test_a_classifier_is_held_against_a_folder_per_label(
     found = compare_with_truth(classifier(), engine, truth, clips)
     assert found.figures["top1"] == top1
     assert (judge(found, gate_for(Task.CLASSIFIER, "truth")) == ()) is passes
+
+
+def flickering(path: Path, count: int = 8) -> Path:
+    """Write a video whose frames are dark and bright in turns."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(count):
+            picture = np.full((48, 64, 3), 220 if number % 2 else 20, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_frames_of_a_video_go_by_their_number_for_tables_and_programs(tmp_path: Path) -> None:
+    clips = find_clips([flickering(tmp_path / "street.mp4")], "--validation")
+    table = written(tmp_path / "t.csv", "".join(f"derived/street.mp4,{i},c{i % 2}\n" for i in (0, 3, 4, 7)))
+    drawn_by_people = load_truth(table, classifier().labels)
+    seen = truth_of_program(lambda picture: int(picture.mean() > 100), "p", classifier(), clips, count=8)
+    assert [frame.class_id for frame in seen.frames] == [0, 1] * 4
+    for truth, count in ((drawn_by_people, 4), (seen, 8)):
+        found = compare_with_truth(classifier(), bright, truth, clips)
+        assert (found.frames, found.figures["top1"]) == (count, 1.0)
+    late = load_truth(written(tmp_path / "u.csv", "street.mp4,99,c0\n"), classifier().labels)
+    with pytest.raises(ImportInputError, match="none of the frames that it speaks of can be decoded"):
+        compare_with_truth(classifier(), bright, late, clips)
 
 
 def test_pictures_of_one_class_are_no_check_of_a_classifier(tmp_path: Path) -> None:
