@@ -56,15 +56,18 @@ def reasons() -> str:
 def errors() -> str:
     """Every way in which a call ends with an error: code, meaning, reasons."""
     found = sorted(refusals(), key=lambda pair: (canonical_code(pair[0]("", "")).value[0], pair[1]))
-    rows: dict[str, tuple[str, list[str]]] = {}
+    rows: dict[str, tuple[list[str], list[str]]] = {}
     for kind, reason in found:
         code = canonical_code(kind("", "")).name
         base = next(cls for cls in kind.__mro__ if RefusedError in cls.__bases__)
-        names = rows.setdefault(code, ((base.__doc__ or "").strip(), []))[1]
-        if f"`{reason}`" not in names:
-            names.append(f"`{reason}`")
+        for told, text in zip(
+            rows.setdefault(code, ([], [])), ((base.__doc__ or "").strip(), f"`{reason}`"), strict=True
+        ):
+            if text not in told:
+                told.append(text)
     return _table(
-        ("code", "meaning", "reasons"), [(f"`{code}`", text, ", ".join(names)) for code, (text, names) in rows.items()]
+        ("code", "meaning", "reasons"),
+        [(f"`{code}`", " ".join(texts), ", ".join(names)) for code, (texts, names) in rows.items()],
     )
 
 
