@@ -26,10 +26,12 @@ from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import SettingsError, UnavailableError, VedetteError
 from vedette_server.execute.engines import Engines
 from vedette_server.execute.keeper import Keeper
+from vedette_server.execute.steering import Steering
 from vedette_server.metrics import Metrics
 from vedette_server.pipeline import Pipeline
 from vedette_server.rpc.auth import Authenticator
 from vedette_server.rpc.bell import Bell
+from vedette_server.rpc.engine_service import EngineService
 from vedette_server.rpc.server import Server
 from vedette_server.rpc.session_service import SessionService
 from vedette_server.rpc.stream_service import StreamService
@@ -99,6 +101,8 @@ class App:
             # Before both: it loads and closes engines.
             stack.callback(keeper.close)
             self._engines = engines
+            steering = EngineService(Steering(engines), authenticator)
+            stack.callback(steering.close)
             bell = Bell(loop)
 
             def over(session: Session) -> None:
@@ -118,7 +122,7 @@ class App:
                 on_gone=partial(_let_go, pipeline, engines, metrics),
             )
             streams = StreamService(settings, registry, factory, authenticator, metrics, bell, version("vedette"))
-            server = Server(settings, streams, SessionService(registry, authenticator))
+            server = Server(settings, streams, SessionService(registry, authenticator), steering)
             self._server = server
             with self._listening_to_signals(loop):
                 await self._preload(engines)

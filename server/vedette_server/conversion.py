@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vedette_server.data.config import DeliveryPolicy
@@ -15,7 +16,7 @@ from vedette_server.errors import UndecodableError
 from vedette_server.execute.client import Surface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vedette_server.execute.client import Inference, InferenceClient
     from vedette_server.frame import Binding, Frame
@@ -32,8 +33,8 @@ class Look(NamedTuple):
         after: Called once the frame is on its way, while its picture is still there.
     """
 
-    hear: Callable[[Inference], None] | None = None
-    after: Callable[[], None] | None = None
+    hear: Callable[[Inference], None]
+    after: Callable[[], None]
 
 
 class Tap(Protocol):
@@ -65,16 +66,12 @@ class Converter:
         self._slots_freed = slots_freed
         self._is_idle = is_idle
         self._clock = clock
-        self._taps: dict[InferenceClient, Tap] = {}
+        self._taps: dict[InferenceClient, tuple[Tap, ...]] = {}
 
-    def tap(self, inference: InferenceClient, tap: Tap | None) -> None:
-        """Show an engine's frames to somebody, or to nobody any more."""
-        taps = dict(self._taps)
-        taps.pop(inference, None)
-        if tap is not None:
-            taps[inference] = tap
+    def show(self, taps: Mapping[InferenceClient, Sequence[Tap]]) -> None:
+        """Show the frames of engines to those who look, and to nobody else any more."""
         # Replaced as a whole: workers look at it without a lock.
-        self._taps = taps
+        self._taps = {inference: tuple(those) for inference, those in taps.items() if those}
 
     def convert(self, frame: Frame, binding: Binding, slots: list[Slot]) -> None:
         """Convert a frame into a slot of each of its engines, and submit it; or skip it and give the slots back."""
@@ -105,25 +102,25 @@ class Converter:
         frame.outcomes = [None] * len(inferences)
         for index, (inference, slot) in enumerate(zip(inferences, slots, strict=True)):
             done: Callable[[Inference], None] = partial(frame.channel.infer, frame, index)
-            hear = looks[index].hear if looks else None
-            inference.submit(Surface(slot, done if hear is None else partial(_tell_both, done, hear)))
+            inference.submit(Surface(slot, partial(_tell_all, done, looks[index]) if looks else done))
         if looks:
             _follow(looks)
             frame.picture.close()
 
-    def _show(self, frame: Frame, binding: Binding, slots: Sequence[Slot]) -> tuple[Look, ...]:
-        """Let those look who want to; empty when nobody does."""
-        looks = []
-        for inference, slot in zip(binding.inferences, slots, strict=True):
-            tap = self._taps.get(inference)
-            look = None
-            if tap is not None:
-                try:
-                    look = tap.look(frame, slot, idle=self._is_idle())
-                except Exception:  # noqa: BLE001 - who only looks costs the frame nothing
-                    _log.exception("a tap failed")
-            looks.append(look or Look())
-        return tuple(looks) if any(looks_wanted(look) for look in looks) else ()
+    def _show(self, frame: Frame, binding: Binding, slots: Sequence[Slot]) -> tuple[tuple[Look, ...], ...]:
+        """Let those look who want to; return for each engine what they want besides, nothing when nobody does."""
+        looks = tuple(
+            tuple(look for tap in self._taps.get(inference, ()) if (look := self._look(tap, frame, slot)) is not None)
+            for inference, slot in zip(binding.inferences, slots, strict=True)
+        )
+        return looks if any(looks) else ()
+
+    def _look(self, tap: Tap, frame: Frame, slot: Slot) -> Look | None:
+        try:
+            return tap.look(frame, slot, idle=self._is_idle())
+        except Exception:  # noqa: BLE001 - who only looks costs the frame nothing
+            _log.exception("a tap failed")
+            return None
 
     def _abandon(self, frame: Frame, binding: Binding, slots: list[Slot], detail: str) -> None:
         self._give_back(binding.inferences, slots)
@@ -140,20 +137,15 @@ def release(inferences: tuple[InferenceClient, ...], slots: list[Slot]) -> None:
         inference.release(slot)
 
 
-def looks_wanted(look: Look) -> bool:
-    """Whether somebody wants more than to have looked."""
-    return look.hear is not None or look.after is not None
-
-
-def _tell_both(done: Callable[[Inference], None], hear: Callable[[Inference], None], inference: Inference) -> None:
+def _tell_all(done: Callable[[Inference], None], looks: tuple[Look, ...], inference: Inference) -> None:
     done(inference)
-    hear(inference)
-
-
-def _follow(looks: tuple[Look, ...]) -> None:
     for look in looks:
-        if look.after is not None:
-            try:
-                look.after()
-            except Exception:  # noqa: BLE001 - who only looks costs the frame nothing
-                _log.exception("a tap failed")
+        look.hear(inference)
+
+
+def _follow(looks: tuple[tuple[Look, ...], ...]) -> None:
+    for look in chain.from_iterable(looks):
+        try:
+            look.after()
+        except Exception:  # noqa: BLE001 - who only looks costs the frame nothing
+            _log.exception("a tap failed")

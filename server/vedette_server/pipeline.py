@@ -31,7 +31,7 @@ from vedette_server.groups import Groups
 from vedette_server.parking import Parking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from vedette_server.conversion import Tap
     from vedette_server.execute.client import InferenceClient
@@ -79,7 +79,7 @@ class Pipeline:
         # Workers that run a batch now, and are away for long.
         self._runs = 0
         self._claims = Claims()
-        self._converter = Converter(self.slots_freed, self._is_idle, clock)
+        self._converter = Converter(self.slots_freed, lambda: self.idle, clock)
         self._sources: list[JobSource] = []
         self._stopping = False
         # Workers that are to go when they have nothing at hand.
@@ -101,9 +101,14 @@ class Pipeline:
                 self._dismissed += lanes
                 self._parking.wake_all()
 
-    def tap(self, inference: InferenceClient, tap: Tap | None) -> None:
-        """Show an engine's frames to somebody who only looks, or to nobody any more."""
-        self._converter.tap(inference, tap)
+    def show(self, taps: Mapping[InferenceClient, Sequence[Tap]]) -> None:
+        """Show the frames of engines to those who only look, and to nobody else any more."""
+        self._converter.show(taps)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits that a worker could do; a glance without the lock."""
+        return not (self._pending or self._ready or self._due_at() <= self._clock())
 
     def close(self) -> None:
         """End the workers; may be called twice. What still waits is left to its channels."""
@@ -261,10 +266,6 @@ class Pipeline:
                 # Whoever takes a job wakes one more for the next: callers need not. Nor is a wake lost with who goes.
                 self._parking.wake_one()
             return job
-
-    def _is_idle(self) -> bool:
-        """Whether nothing waits that a worker could do; a glance without the lock."""
-        return not (self._pending or self._ready or self._due_at() <= self._clock())
 
     def _wait(self) -> None:
         """Wait for work; one of the workers that wait watches the clock for batches that become due."""

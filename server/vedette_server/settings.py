@@ -123,6 +123,23 @@ class EngineSettings:
     providers: tuple[str, ...] = option(
         (), "Execution providers of ONNX Runtime, best first; none: the best that is there.", flag="--provider"
     )
+    backend: str = option(
+        "auto",
+        "Runtime to run engines with; auto: TensorRT where it, a GPU and a plan are there, else ONNX Runtime.",
+        choices=("auto", "onnxruntime", "openvino", "tensorrt"),
+        flag="--backend",
+    )
+    precision: str = option(
+        "auto",
+        "Which of a bundle's files to run; auto: the most exact one.",
+        choices=("auto", "fp32", "fp16", "int8"),
+        flag="--precision",
+    )
+    fallback: bool = option(
+        False,
+        "Run a bundle's next file where one cannot be run here, such as a plan for another GPU.",
+        flag="--fallback",
+    )
     lanes: int | Auto = option("auto", "Batches of one engine that run at once.", low=1, high=64, flag="--lanes")
     max_batch: int | Auto = option("auto", "Most frames in a batch.", low=1, high=1024, flag="--max-batch")
     max_wait_s: float = option(

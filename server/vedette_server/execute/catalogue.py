@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from vedette_engines.cli_roots import user_roots
 from vedette_engines.errors import BundleError, EngineNotFoundError
 from vedette_engines.repository import EngineRepository, boxed_root
+from vedette_engines.withdrawn import withdraw, withdrawn
 from vedette_server.errors import NotFoundError, SettingsError
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from vedette_engines.repository import Listed
 
 
+_log = logging.getLogger(__name__)
+
+
 class Catalogue:
     """The engines in the user's folders and in the box.
 
@@ -25,6 +30,7 @@ class Catalogue:
     """
 
     def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = tuple(roots)
         self._repository = EngineRepository([*roots, boxed_root()])
 
     def list(self, name: str = "") -> tuple[Listed, ...]:
@@ -52,6 +58,22 @@ class Catalogue:
             raise NotFoundError("ENGINE_NOT_FOUND", str(error)) from error
         except BundleError as error:
             raise NotFoundError("ENGINE_REFUSED", str(error)) from error
+
+    def withdrawn(self, name: str) -> frozenset[str]:
+        """Tell which versions were withdrawn in the folders; none where that cannot be read."""
+        try:
+            return frozenset[str]().union(*(withdrawn(root, name) for root in self._roots))
+        except BundleError:
+            return frozenset()
+
+    def withdraw(self, bundle: Bundle, reason: str) -> bool:
+        """Withdraw a version for all who read its folder; return whether that could be written there."""
+        try:
+            withdraw(bundle.path.parent.parent, bundle.name, bundle.version, reason)
+        except (EngineNotFoundError, BundleError) as error:
+            _log.warning("version is withdrawn in this server only: %s", error)
+            return False
+        return True
 
     def newest(self, name: str, withdrawn: Collection[str]) -> Bundle:
         """Find the newest version that is good and was not withdrawn.

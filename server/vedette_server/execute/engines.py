@@ -18,16 +18,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from vedette_server.data.engine import Route
 from vedette_server.data.outcome import SkipReason
-from vedette_server.errors import InvalidError, UnavailableError, VedetteError
+from vedette_server.errors import InvalidError, UnavailableError
 from vedette_server.execute.catalogue import Catalogue, roots_of
 from vedette_server.execute.fleet import Fleet
 from vedette_server.execute.line import Line
+from vedette_server.execute.placing import for_new, target
 from vedette_server.execute.route_file import RouteFile
 from vedette_server.execute.routing import canaries, misfit, moved_to
+from vedette_server.execute.trials import resume_trials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from vedette_server.conversion import Tap
     from vedette_server.data.config import ChannelConfig, EngineRef
     from vedette_server.errors import RefusedError
     from vedette_server.execute.client import InferenceClient
@@ -99,6 +102,7 @@ class Engines:
         self.catalogue = Catalogue(roots)
         self.stirred = threading.Event()
         self.clock = clock
+        self._pool = pool
         # Reentrant: closing a version asks who needs it.
         self._lock = threading.RLock()
         self._guests: dict[Guest, None] = {}
@@ -125,6 +129,10 @@ class Engines:
         """Whether no engine that channels wait for fails again and again, or hangs."""
         return all(loaded.inference.healthy for loaded in self.fleet.loaded if loaded.working)
 
+    def is_idle(self) -> bool:
+        """Whether the workers have nothing to do."""
+        return self._pool.idle
+
     @property
     def lines(self) -> tuple[Line, ...]:
         """Every engine that was ever asked for."""
@@ -145,8 +153,8 @@ class Engines:
                 self.catalogue.resolve(ref.name, ref.version)
             )
         else:
-            loaded = self._open_route(self.line(ref.name))
-        loaded.asked_s = self.clock()
+            loaded = self.open_route(self.line(ref.name))
+        loaded.opened_s = self.clock()
         self.fleet.engage(loaded)
         return loaded.inference
 
@@ -164,10 +172,11 @@ class Engines:
         chosen = []
         with self._lock:
             for ref in config.engines:
-                loaded = self._pinned(ref) if ref.version else self._for_new(self._line(ref.name), config)
+                found = self.fleet.find(ref.name, ref.version)
+                loaded = found if ref.version else for_new(self.fleet, self._line(ref.name), config)
                 if loaded is None:
                     raise UnavailableError("ENGINE_UNLOADED", f"engine {ref.name} was unloaded just now; try again")
-                loaded.asked_s = self.clock()
+                loaded.asked_s = loaded.opened_s = self.clock()
                 chosen.append(loaded.inference)
         return tuple(chosen)
 
@@ -199,6 +208,8 @@ class Engines:
     def close(self) -> None:
         """Let go of all engines; may be called twice."""
         for line in self.lines:
+            for sampler in tuple(line.samplers):
+                sampler.close()
             if line.shadow is not None:
                 line.shadow.close()
         self.save()
@@ -218,10 +229,6 @@ class Engines:
             self.catalogue.check(name)
         return known or self._line(name)
 
-    def is_withdrawn(self, line: Line, version: str) -> bool:
-        """Whether a version was rolled back from."""
-        return version in line.withdrawn
-
     def commit(self, line: Line, route: Route) -> Route:
         """Put a route into effect, whose versions are loaded: from now on frames are bound to it."""
         with self._lock:
@@ -235,6 +242,7 @@ class Engines:
                 elif name == line.name and version in named:
                     loaded.released_s = self.clock()
         self.apply(line)
+        self.show()
         self.save()
         return line.route
 
@@ -256,12 +264,18 @@ class Engines:
             for guest in self._guests:
                 config, binding = guest.config, guest.binding
                 wanted = route.canary if config.channel in chosen else route.stable
-                target = self.fleet.find(line.name, wanted)
+                loaded = self.fleet.find(line.name, wanted)
                 for ref, runs in zip(config.engines, binding.inferences, strict=True):
-                    if ref.name == line.name and not ref.version and target is not None:
-                        why = misfit(config, runs.label, target.inference.label)
+                    if ref.name == line.name and not ref.version and loaded is not None:
+                        why = misfit(config, runs.label, loaded.inference.label)
                         found |= {config.channel: why} if why else {}
         return found
+
+    def withdrawn_here(self, name: str) -> frozenset[str]:
+        """Tell which versions were withdrawn in this server only."""
+        with self._lock:
+            line = self._lines.get(name)
+            return frozenset(line.withdrawn) if line is not None else frozenset()
 
     def needed(self, loaded: Loaded) -> str:
         """Tell what needs a version; empty: nothing."""
@@ -288,7 +302,20 @@ class Engines:
                 channels = line.roster.here
                 figures = (len(line.chosen & channels.keys()), len(line.held))
             self.apply(line)
+            self.show()
             self.metrics.route(line.name).channels(*figures)
+
+    def show(self) -> None:
+        """Let those look at frames who want to: shadows at the stable versions', samplers at all of their engine."""
+        with self._lock:
+            wanted: dict[InferenceClient, list[Tap]] = {}
+            for loaded in self.fleet.loaded:
+                line = self._line(loaded.bundle.name)
+                taps: list[Tap] = list(line.samplers)
+                if line.shadow is not None and line.route.stable == loaded.bundle.version:
+                    taps.append(line.shadow)
+                wanted[loaded.inference] = taps
+            self._pool.show(wanted)
 
     def save(self) -> None:
         """Write down the routes that somebody or something has changed."""
@@ -311,7 +338,7 @@ class Engines:
         with self._lock:
             return self._lines.setdefault(name, Line(Route(name)))
 
-    def _open_route(self, line: Line) -> Loaded:
+    def open_route(self, line: Line) -> Loaded:
         """Load what an engine's route names, if it is not loaded; return its stable version."""
         found = self.fleet.find(line.name, line.route.stable)
         if found is not None:
@@ -319,28 +346,15 @@ class Engines:
         with line.changing:
             route = line.route
             fixed = route.stable and (not route.follows or line.trial)
-            bundle = (
-                self.catalogue.resolve(line.name, route.stable)
-                if fixed
-                else self.catalogue.newest(line.name, line.withdrawn)
-            )
+            catalogue, name = self.catalogue, line.name
+            bundle = catalogue.resolve(name, route.stable) if fixed else catalogue.newest(name, line.withdrawn)
             loaded = self.fleet.load(bundle)
             self.fleet.engage(loaded)
             if route.stable != bundle.version:
                 revision = route.revision + bool(route.stable)
                 self.commit(line, replace(moved_to(route, bundle.version), revision=revision))
-            self._open_canary(line)
+            resume_trials(self, line, quietly=False)
             return loaded
-
-    def _open_canary(self, line: Line) -> None:
-        """Load the canary that a route has kept over a restart; without it its channels run the stable version."""
-        canary = line.route.canary
-        if not canary or self.fleet.find(line.name, canary) is not None:
-            return
-        try:
-            self.fleet.engage(self.fleet.load(self.catalogue.resolve(line.name, canary)))
-        except VedetteError as error:
-            _log.warning("canary does not run: %s %s: %s", line.name, canary, error)
 
     def _followed(self, guest: Guest) -> list[Line]:
         """Tell the engines of which a channel leaves the version open."""
@@ -353,25 +367,11 @@ class Engines:
             line.chosen = chosen
             self.stirred.set()
 
-    def _pinned(self, ref: EngineRef) -> Loaded | None:
-        return self.fleet.find(ref.name, ref.version)
-
-    def _for_new(self, line: Line, config: ChannelConfig) -> Loaded | None:
-        """Choose a version for a channel that is not here yet, as if it were."""
-        route = line.route
-        stable = self.fleet.find(line.name, route.stable)
-        if not route.canary or stable is None:
-            return stable
-        chosen = canaries(line.name, line.roster.channels | {config.channel}, route.canary_share)
-        canary = self.fleet.find(line.name, route.canary) if config.channel in chosen else None
-        fits = canary is not None and not misfit(config, stable.inference.label, canary.inference.label)
-        return canary if fits else stable
-
     def _place(self, guest: Guest) -> None:
         """Bind a channel to what its routes mean for it; where it cannot go it stays, and is noted."""
         config, now = guest.config, guest.binding.inferences
         wanted = tuple(
-            runs if ref.version else self._target(self._line(ref.name), config, runs)
+            runs if ref.version else target(self.fleet, self._line(ref.name), config, runs)
             for ref, runs in zip(config.engines, now, strict=True)
         )
         if wanted == now:
@@ -380,20 +380,3 @@ class Engines:
             guest.rebind(wanted)
         except InvalidError as error:
             _log.warning("channel stays with its version: %s: %s", config.channel, error)
-
-    def _target(self, line: Line, config: ChannelConfig, runs: InferenceClient) -> InferenceClient:
-        """Tell what one of a channel's engines is to run: what the route says, or what it runs where it must."""
-        route = line.route
-        wanted = route.canary if config.channel in line.chosen else route.stable
-        loaded = self.fleet.find(line.name, wanted) or self.fleet.find(line.name, route.stable)
-        if loaded is None or not loaded.working or loaded.inference is runs:
-            line.held.pop(config.channel, None)
-            return runs
-        why = misfit(config, runs.label, loaded.inference.label)
-        if not why:
-            line.held.pop(config.channel, None)
-            return loaded.inference
-        if line.held.get(config.channel) != why:
-            line.held[config.channel] = why
-            _log.warning("channel stays with engine %s %s: %s: %s", line.name, runs.label.version, config.channel, why)
-        return runs

@@ -6,7 +6,9 @@ lock guards the table and is not held while a version loads or closes.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -18,9 +20,11 @@ from vedette_server.execute.loading import beside, least_memory_bytes, open_tune
 from vedette_server.execute.local import LocalInference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from vedette_engines.bundle import Bundle
+    from vedette_server.conversion import Tap
+    from vedette_server.execute.client import InferenceClient
     from vedette_server.metrics import Metrics
     from vedette_server.settings import EngineSettings
 
@@ -43,6 +47,14 @@ class Pool(Protocol):
     def slots_freed(self) -> None:
         """Say that an engine has free slots."""
 
+    def show(self, taps: Mapping[InferenceClient, Sequence[Tap]]) -> None:
+        """Show the frames of engines to those who only look."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits that a worker could do."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class Loaded:
@@ -55,6 +67,7 @@ class Loaded:
         load_s: How long that took.
         kept: Somebody asked for it to stay.
         asked_s: When it was last asked for, monotonic seconds.
+        opened_s: When it was last given to a stream, monotonic seconds.
         released_s: Since when no route names it, monotonic seconds; None: one does, or none ever did.
         working: The pipeline runs its batches.
     """
@@ -65,6 +78,7 @@ class Loaded:
     load_s: float
     kept: bool = False
     asked_s: float = 0.0
+    opened_s: float = -math.inf
     released_s: float | None = None
     working: bool = False
 
@@ -112,7 +126,7 @@ class Fleet:
         self._loads: dict[Key, threading.Lock] = {}
         self._loaded: dict[Key, Loaded] = {}
         self._measured: dict[Key, int] = {}
-        # One load at a time: two at once could not be told apart by their memory.
+        # Where memory counts, one load at a time: two at once could not be told apart by it.
         self._one_load = threading.Lock()
         self.loading: set[Key] = set()
         self.failed: dict[Key, str] = {}
@@ -150,7 +164,7 @@ class Fleet:
         with lock:
             found = self.find(*key)
             if found is None:
-                with self._one_load:
+                with self._one_load if self._settings.memory_budget_bytes else contextlib.nullcontext():
                     found = self._load(bundle, like, quietly=quietly)
             found.asked_s = self._clock()
             return found
@@ -194,7 +208,7 @@ class Fleet:
         beside(loaded.inference.close, "engine-close")
 
     def _is_unneeded(self, loaded: Loaded) -> bool:
-        opening = self._clock() - loaded.asked_s < OPENING_S
+        opening = self._clock() - loaded.opened_s < OPENING_S
         return not (opening or loaded.kept or self._needed(loaded)) and loaded.inference.idle
 
     def _load(self, bundle: Bundle, like: LocalInference | None, *, quietly: bool) -> Loaded:

@@ -17,6 +17,7 @@ from vedette_server.errors import EngineError, NotFoundError
 from vedette_server.execute.line import Swap
 from vedette_server.execute.loading import beside
 from vedette_server.execute.routing import moved_to
+from vedette_server.execute.trials import resume_trials
 
 if TYPE_CHECKING:
     from vedette_engines.bundle import Bundle
@@ -79,6 +80,9 @@ class Keeper:
         self._engines.tidy()
         for line in self._engines.lines:
             self._judge(line)
+            if line.trial:
+                with line.changing:
+                    resume_trials(self._engines, line, quietly=True)
         self._retire()
         if now - self._saved_s >= SAVED_EVERY_S:
             self._saved_s = now
@@ -95,10 +99,11 @@ class Keeper:
             self._report(line, "", str(error))
             return
         newer = version_key(bundle.version) > version_key(route.stable)
-        if bundle is line.refused or not (newer or self._engines.is_withdrawn(line, route.stable)):
+        withdrawn = route.stable in line.withdrawn or route.stable in self._engines.catalogue.withdrawn(line.name)
+        if bundle is line.refused or not (newer or withdrawn):
             return
         with line.changing:
-            if line.route is route:
+            if line.route == route:
                 self._take_over(line, bundle)
 
     def _look_up(self, line: Line) -> Bundle:

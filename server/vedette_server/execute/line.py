@@ -15,6 +15,7 @@ from vedette_server.execute.routing import Roster
 if TYPE_CHECKING:
     from vedette_engines.bundle import Bundle
     from vedette_server.data.engine import Route
+    from vedette_server.execute.sampling import FrameSampler
     from vedette_server.execute.shadow import Shadow
 
 
@@ -50,6 +51,7 @@ class Line:
         pulse: When batches ran.
         swap: The latest swap, until it was reported.
         shadow: The comparison that is on.
+        samplers: Who takes frames.
         changing: Held by whoever changes the route, also while versions load.
     """
 
@@ -63,6 +65,7 @@ class Line:
     pulse: Pulse = field(default_factory=Pulse)
     swap: Swap | None = None
     shadow: Shadow | None = None
+    samplers: list[FrameSampler] = field(default_factory=list)
     changing: threading.RLock = field(default_factory=threading.RLock)
 
     @property

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from vedette_engines.errors import EnginesError, LoadError
+from vedette_engines.manifest import Backend, Precision
 from vedette_engines.runners.base import RunnerSettings
 from vedette_engines.runners.opening import open_engine
 from vedette_engines.runners.tuning import Tuning, measure_best
@@ -86,6 +87,9 @@ def runner_settings(settings: EngineSettings) -> RunnerSettings:
     """Say to a runtime what the settings say."""
     return RunnerSettings(
         providers=settings.providers,
+        backends=() if settings.backend == "auto" else (Backend(settings.backend),),
+        precision=None if settings.precision == "auto" else Precision(settings.precision),
+        fallback=settings.fallback,
         intra_op_threads=1 if settings.intra_op_threads == "auto" else settings.intra_op_threads,
         max_batch=None if settings.max_batch == "auto" else settings.max_batch,
         memory_limit_bytes=settings.memory_limit_bytes or None,
@@ -138,13 +142,8 @@ def _is_alike(engine: LoadedEngine, like: LocalInference) -> bool:
     return (
         engine.backend == like.engine.backend
         and ours.input == theirs.input
-        and file_kind(engine) == file_kind(like.engine)
+        and engine.file.precision == like.engine.file.precision
     )
-
-
-def file_kind(engine: LoadedEngine) -> str:
-    """Tell the arithmetic of the file that runs."""
-    return str(engine.bundle.manifest.files[0].precision)
 
 
 def _tune(engine: LoadedEngine, settings: EngineSettings) -> Tuning:

@@ -101,6 +101,18 @@ def moved_to(route: Route, stable: str) -> Route:
     return replace(route, stable=stable, previous=previous[:MOST_PREVIOUS])
 
 
+def check_revision(route: Route, change: RouteChange) -> None:
+    """Make sure that a change is made for the route in effect.
+
+    Raises:
+        OutdatedError: It was made for another revision.
+    """
+    if change.revision is not None and change.revision != route.revision:
+        raise OutdatedError(
+            "ROUTE_CHANGED", f"the route of {route.name} has revision {route.revision}, not {change.revision}"
+        )
+
+
 def changed(route: Route, change: RouteChange, newest: str) -> Route:
     """Apply a change, with the next revision.
 
@@ -113,10 +125,7 @@ def changed(route: Route, change: RouteChange, newest: str) -> Route:
         OutdatedError: The change was made for another revision.
         InvalidError: The parts contradict each other.
     """
-    if change.revision is not None and change.revision != route.revision:
-        raise OutdatedError(
-            "ROUTE_CHANGED", f"the route of {route.name} has revision {route.revision}, not {change.revision}"
-        )
+    check_revision(route, change)
     new = route
     if change.stable is not None:
         new = replace(moved_to(new, change.stable or newest), follows=not change.stable)
@@ -175,6 +184,8 @@ def _check(new: Route, change: RouteChange) -> None:
         raise InvalidError("INVALID_SHARE", f"canary_share is {new.canary_share:g} without a canary; name its version")
     if change.canary and new.canary == new.stable:
         raise InvalidError("INVALID_CANARY", f"canary is {new.canary}, which is the stable version already")
+    if new.shadow and new.shadow == new.canary:
+        raise InvalidError("INVALID_SHADOW", f"shadow is {new.shadow}, which is the canary: channels run it")
     if change.shadow and new.shadow == new.stable:
         raise InvalidError("INVALID_SHADOW", f"shadow is {new.shadow}, which is the stable version already")
 
