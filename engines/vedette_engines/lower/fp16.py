@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference, version_converter
 
 from vedette_engines.errors import ImportInputError, ImportRefusedError
+from vedette_engines.graft.builder import PREFIX
 from vedette_engines.graft.engine import FRAMES
 from vedette_engines.graft.frames import made_samples
 from vedette_engines.graft.session import Session
@@ -261,7 +262,7 @@ class _Writer:
                 value = numpy_helper.to_array(constants[name]).astype(np.float16)
                 self.graph.initializer.append(numpy_helper.from_array(value, copy))
             else:
-                self.nodes.append(helper.make_node("Cast", [name], [copy], name=copy, to=element))
+                self.nodes.append(helper.make_node("Cast", [name], [copy], name=copy.removeprefix(PREFIX), to=element))
         return self.copies[name, element]
 
 

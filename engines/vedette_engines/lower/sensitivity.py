@@ -38,6 +38,8 @@ _RANKING_FRAMES = 6
 _RANKING_ROWS = 50
 # Candidates that `auto_exclude` may measure.
 BUDGET = 40
+# Frames that a candidate was chosen on flatter it: half of the goal is aimed at.
+_AIM = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +125,17 @@ def auto_exclude(
         say: Takes a line for each candidate.
         budget: Candidates that may be measured.
 
+    Half of the goal is aimed at, since the frames that a choice was made on flatter it.
+
     Returns:
-        The engine, and the names of the layers that were left out besides the plan's. If none reached the goal, the
-        best there was: whoever wants the goal measures again.
+        The engine, and the names of the layers that were left out besides the plan's. If none reached the aim, the
+        best there was: whoever wants the goal measures again, on other frames.
 
     Raises:
         ImportInputError: See `to_int8`.
         ImportRefusedError: See `to_int8`.
     """
-    search = _Search(open_quantiser(content, frames, plan, target, say), measure, goal, say, budget)
+    search = _Search(open_quantiser(content, frames, plan, target, say), measure, _AIM * goal, say, budget)
     if search.try_without(()):
         return search.best()
     ranking = rank(search.quantiser, OutputLoss(content, frames[:: max(1, len(frames) // _RANKING_FRAMES)]), say)
@@ -180,7 +184,7 @@ class _Search:
         loss = self._measure(quantised.content)
         self._left -= 1
         self._tried[excluded] = (loss, quantised)
-        self._say(f"{len(excluded)} layers left out: loss {loss:.4f}, goal {self._goal:g}")
+        self._say(f"{len(excluded)} layers left out: loss {loss:.4f}, aim {self._goal:g}")
         return loss <= self._goal
 
     def narrow(self, worst: list[str]) -> None:
@@ -215,5 +219,5 @@ class _Search:
             chosen = min(good, key=lambda excluded: (len(excluded), self._tried[excluded][0]))
         else:
             chosen = min(self._tried, key=lambda excluded: self._tried[excluded][0])
-            self._say(f"the goal was not reached: the least loss is {self._tried[chosen][0]:.4f}")
+            self._say(f"the aim was not reached: the least loss is {self._tried[chosen][0]:.4f}")
         return self._tried[chosen][1], chosen
