@@ -49,6 +49,14 @@ def _own_options(
         bool,
         typer.Option("--trust", help="Allow files that run code when they are loaded.", rich_help_panel=_SOURCE),
     ] = False,
+    search_path: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where the module of module:factory is. Default: here, or the recipe's folder.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = None,
     opset: Annotated[str, typer.Option(metavar="N", help="ONNX opset to export to.", rich_help_panel=_SOURCE)] = "",
     exporter: Annotated[
         str, typer.Option(metavar="auto|dynamo|torchscript", help="PyTorch's exporter.", rich_help_panel=_SOURCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 DEFAULT_WORK = "~/.cache/vedette/build"
 # May stand beside --recipe.
 BESIDE_RECIPE = {"version", "engines_dir", "work", "report", "publish"}
-OLDEST_OPSET, NEWEST_OPSET = 18, 23
+OLDEST_OPSET, NEWEST_OPSET = 18, 20
 REFUSED = 1
 _PROFILE = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3}):([1-9]\d{0,3})")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B|B)?", re.IGNORECASE)
@@ -115,8 +116,15 @@ def _source(words: Mapping[str, Any]) -> SourceSpec:
     opset = cli_values.whole("--opset", words["opset"], OLDEST_OPSET, NEWEST_OPSET) if words["opset"] else None
     exporter = cli_values.choice("--exporter", words["exporter"], ("auto", "dynamo", "torchscript"))
     size = cli_values.size("--input-size", words["input_size"]) if words["input_size"] else None
-    spec = SourceSpec(words["source"], words["weights"], words["trust"], size, exporter=cast("Any", exporter))
-    return spec if opset is None else SourceSpec(spec.source, spec.weights, spec.trust, size, opset, spec.exporter)
+    spec = SourceSpec(
+        words["source"],
+        words["weights"],
+        words["trust"],
+        size,
+        exporter=cast("Any", exporter),
+        search_path=words["search_path"],
+    )
+    return spec if opset is None else dataclasses.replace(spec, opset=opset)
 
 
 def _footage(words: Mapping[str, Any]) -> Footage:

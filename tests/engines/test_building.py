@@ -21,6 +21,7 @@ from vedette_engines.cli_build import defaults
 from vedette_engines.cli_build_request import build_request
 from vedette_engines.errors import BuildError, BundleError, EnginesError, ImportInputError
 from vedette_engines.manifest import Backend, Precision
+from vedette_engines.rollback import roll_back
 from vedette_engines.runners.opening import open_engine
 
 
@@ -200,8 +201,19 @@ def test_a_version_that_is_another_engine_is_not_overwritten(place: Path) -> Non
     build(place, version="7")
     assert build(place, version="7").outcome is Outcome.REUSED
     onnx.save(colour_model(gain=50.0), str(place / "colours.onnx"))
-    with pytest.raises(ImportInputError, match="exists already .* and differs"):
+    with pytest.raises(ImportInputError, match=r"exists already .* and differs"):
         build(place, version="7")
+
+
+def test_what_was_rolled_back_from_does_not_come_back_by_being_built_again(place: Path) -> None:
+    build(place)
+    onnx.save(colour_model(gain=50.0), str(place / "colours.onnx"))
+    assert build(place).published == "colours 2"
+    assert roll_back(place / "engines", "colours") == ("2", "1")
+    said: list[str] = []
+    report = Builder(build_request(words(place)), said.append).run()
+    assert (report.outcome, report.published) == (Outcome.REUSED, "colours 2")
+    assert any("was withdrawn" in line for line in said)
 
 
 def test_a_file_instead_of_the_engines_folder_is_told(place: Path) -> None:

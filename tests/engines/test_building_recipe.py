@@ -84,7 +84,7 @@ def test_a_source_that_is_a_file_is_relative_to_the_recipe_and_a_module_is_not(t
 
 
 def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
-    assert read(tmp_path, "") == defaults()
+    assert read(tmp_path, "") == {**defaults(), "search_path": tmp_path}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_wrong_recipe_is_refused_with_key_value_and_what_is_allowed(tmp_path: 
 
 
 def test_a_recipe_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ImportInputError, match="none.toml: cannot be read"):
+    with pytest.raises(ImportInputError, match=r"none\.toml: cannot be read"):
         read_recipe(tmp_path / "none.toml", defaults())
 
 

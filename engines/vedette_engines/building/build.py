@@ -17,6 +17,7 @@ from vedette_engines.building.workbench import MissedGateError, Workbench
 from vedette_engines.errors import BuildError, EnginesError, ImportInputError, ImportRefusedError
 from vedette_engines.footage.clips import Split, clips_digest, split_clips
 from vedette_engines.manifest import Backend, Precision
+from vedette_engines.withdrawn import withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,6 +124,8 @@ class Builder:
         if before is not None:
             report.outcome = Outcome.REUSED
             report.published = f"{before.name} {before.version}"
+            if before.version in withdrawn(request.engine.root, before.name):
+                self._say(f"{report.published} was withdrawn; vedette engine restore brings it back")
             return
         report.outcome = Outcome.DONE
         contents = {JSON_NAME: report.to_json().encode(), MARKDOWN_NAME: report.to_markdown().encode()}

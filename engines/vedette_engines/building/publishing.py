@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vedette_engines.building.report import JSON_NAME, MARKDOWN_NAME
 from vedette_engines.bundle import load_bundle, write_bundle
 from vedette_engines.cli_import import next_version
-from vedette_engines.errors import BundleError, EngineNotFoundError, ImportInputError
+from vedette_engines.errors import BundleError, ImportInputError
 from vedette_engines.manifest import Attachment, Backend, EngineFile, Precision
 from vedette_engines.repository import EngineRepository
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vedette_engines.building.request import BuildRequest
     from vedette_engines.bundle import Bundle
     from vedette_engines.manifest import Manifest
+    from vedette_engines.repository import Listed
 
 BUILD_KEY = "build_key"
 NEXT = "next"
@@ -100,7 +101,9 @@ def _key(manifest: Manifest, steps: Sequence[str]) -> str:
 
 
 def published_before(request: BuildRequest, package: Package) -> Bundle | None:
-    """Find the engine that is published already and equal to this one: the newest, or of the version asked for.
+    """Find the engine that is published already and equal to this one.
+
+    It is the newest, or one that was withdrawn; or the version that was asked for.
 
     Raises:
         ImportInputError: The version that was asked for is another engine.
@@ -119,11 +122,15 @@ def published_before(request: BuildRequest, package: Package) -> Bundle | None:
                 f"engine {name} {version} exists already in {place} and differs; give another --version"
             )
         return bundle
-    try:
-        newest = EngineRepository([root]).resolve(name)
-    except (EngineNotFoundError, BundleError):
-        return None
-    return newest if newest.manifest.provenance.get(BUILD_KEY) == package.key else None
+    listed = [entry for entry in EngineRepository([root]).list() if entry.name == name and entry.bundle is not None]
+    newest = next((entry for entry in listed if not entry.withdrawn), None)
+    # One that was rolled back from does not come back by being built again.
+    same = [entry for entry in listed if entry is newest or entry.withdrawn]
+    return next((entry.bundle for entry in same if _key_of(entry) == package.key), None)
+
+
+def _key_of(entry: Listed) -> str | None:
+    return entry.bundle.manifest.provenance.get(BUILD_KEY) if entry.bundle else None
 
 
 def publish(request: BuildRequest, package: Package, report: Mapping[str, bytes]) -> Bundle:

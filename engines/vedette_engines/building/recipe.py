@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 # Which options stand in which section; those of heads that are not named here stand in [output].
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "source": ("model", "weights", "trust", "input_size", "opset", "exporter"),
+    "source": ("model", "weights", "search_path", "trust", "input_size", "opset", "exporter"),
     "engine": ("name", "version", "labels", "min_score", "iou", "engines_dir"),
     "input": ("order", "scale", "mean", "std", "letterbox", "pad"),
     "output": ("head", "activated", "normalised", "box_format", "max_candidates", "score_floor"),
@@ -66,7 +66,18 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "build": ("publish", "work", "report"),
 }
 PATHS = frozenset(
-    {"weights", "labels", "engines_dir", "calibration", "validation", "frames", "truth", "timing_cache", "work"}
+    {
+        "weights",
+        "search_path",
+        "labels",
+        "engines_dir",
+        "calibration",
+        "validation",
+        "frames",
+        "truth",
+        "timing_cache",
+        "work",
+    }
     | {"report", "priors"}
 )
 _RENAMED = {"model": "source"}
@@ -88,7 +99,7 @@ def read_recipe(path: Path, defaults: Mapping[str, Any]) -> dict[str, Any]:
         raise ImportInputError(f"--recipe {path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ImportInputError(f"--recipe {path}: not TOML: {error}") from error
-    words = dict(defaults)
+    words = {**defaults, "search_path": path.parent}
     for section, table in document.items():
         if section not in SECTIONS or not isinstance(table, dict):
             raise ImportInputError(f"{path}: [{section}] is unknown; allowed: {', '.join(SECTIONS)}")

@@ -36,28 +36,23 @@ def check_truth(bench: Workbench, made: StepResult, manifest: Manifest, clips: S
     """
     if not clips:
         raise ImportInputError("--truth and --reference speak of footage: give --validation, or --frames")
-    for name, inputs, truth in _truths(bench, manifest, clips):
-        _check(bench, name, inputs, truth, (made, manifest, clips))
+    for name, truth in _truths(bench, manifest, clips):
+        _check(bench, name, truth, (made, manifest, clips))
 
 
-def _truths(
-    bench: Workbench, manifest: Manifest, clips: Sequence[Clip]
-) -> Iterator[tuple[str, Mapping[str, Any], Truth]]:
-    """Give each truth with the name of its stage and what decides it."""
+def _truths(bench: Workbench, manifest: Manifest, clips: Sequence[Clip]) -> Iterator[tuple[str, Truth]]:
+    """Give each truth with the name of its stage."""
     wanted, count = bench.request.truth, bench.request.footage.validation_frames
     if wanted.file is not None:
-        yield "truth", {"file": wanted.file}, load_truth(wanted.file, manifest.labels)
+        yield "truth", load_truth(wanted.file, manifest.labels)
     if wanted.reference:
-        program = load_program(wanted.reference)
-        truth = truth_of_program(program, wanted.reference, manifest, clips, count=count, say=bench.say)
-        # What a program of the user's own says is known once it has said it.
-        yield "reference", {"said": repr(truth.frames)}, truth
+        program = load_program(wanted.reference, bench.request.source.search_path)
+        yield "reference", truth_of_program(program, wanted.reference, manifest, clips, count=count, say=bench.say)
 
 
 def _check(
     bench: Workbench,
     name: str,
-    decides: Mapping[str, Any],
     truth: Truth,
     engine: tuple[StepResult, Manifest, Sequence[Clip]],
 ) -> None:
@@ -77,5 +72,5 @@ def _check(
             "reasons": list(judge(agreement, gate)),
         }
 
-    inputs = {"engine": made.key, "clips": clips_digest(clips), "frames": count, "gate": gate, **decides}
+    inputs = {"engine": made.key, "clips": clips_digest(clips), "frames": count, "gate": gate, "truth": truth.digest}
     bench.stage(name, inputs, produce)

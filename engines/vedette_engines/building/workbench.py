@@ -98,8 +98,12 @@ def plain(value: object) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _file_digest(path: Path) -> str:
+def _file_digest(path: Path) -> str | dict[str, str]:
+    """Hash a file; of a folder each file in it."""
     try:
+        if path.is_dir():
+            files = (file for file in sorted(path.rglob("*")) if file.is_file())
+            return {str(file.relative_to(path)): sha256_of(file) for file in files}
         return sha256_of(path)
     except OSError as error:
         raise ImportInputError(f"{path}: cannot be read: {error}") from error
