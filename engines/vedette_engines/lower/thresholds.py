@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LEVELS = 256
 # Candidates for the range that `entropy` compares.
 _CANDIDATES = 96
+# Share of the values that `entropy` keeps at least: where many of them crowd at one place, as behind a SiLU, it would
+# give up the large ones, which a network cannot do without.
+_LEAST_KEPT = 0.999
 # What an empty bin counts as, so that the divergence stays finite.
 _SMOOTHING = 1e-4
 
@@ -46,13 +49,16 @@ def entropy_range(counts: Counts, extremes: Range, *, symmetric: bool) -> Range:
     if symmetric:
         folded, bound = fold(counts, extremes)
         bins = len(folded)
-        ends = _candidates(LEVELS // 2, bins)
+        least = int(np.ceil(_quantile(folded, _LEAST_KEPT) * bins))
+        ends = _candidates(max(least, LEVELS // 2), bins)
         best = min(ends, key=lambda end: divergence(folded, 0, end, LEVELS // 2))
         kept = best / bins * bound
         return -kept, kept
     low, high = extremes
     step = (high - low) / len(counts)
     windows = [_window(share * max(-low, high), extremes, len(counts)) for share in np.linspace(1, 1 / 16, _CANDIDATES)]
+    kept = _LEAST_KEPT * counts.sum()
+    windows = [(start, end) for start, end in windows if counts[start:end].sum() >= kept]
     start, end = min(dict.fromkeys(windows), key=lambda window: divergence(counts, window[0], window[1], LEVELS))
     return low + start * step, low + end * step
 
