@@ -61,6 +61,7 @@ class Tally:
         batches: How often which batch size.
         boxes: Detections.
         late_s: By how much the sender was behind its own schedule at the worst.
+        versions: The versions of the engine that ran, each with the monotonic moment of its first verdict in a row.
     """
 
     sent: int = 0
@@ -72,6 +73,7 @@ class Tally:
     execute_s: list[float] = field(default_factory=list)
     boxes: int = 0
     late_s: float = 0.0
+    versions: list[tuple[float, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -185,6 +187,8 @@ async def _read(stream: Any, tally: Tally, began: float) -> None:
                 tally.ages.append((at - began, now - at))
                 result = verdict.results[0]
                 tally.batches[result.batch_size] += 1
+                if not tally.versions or tally.versions[-1][1] != result.version:
+                    tally.versions.append((now, result.version))
                 tally.execute_s.append(verdict.times.execute_us / 1e6)
                 tally.boxes += len(result.detections)
             else:

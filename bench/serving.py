@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import urllib.request
 from typing import TYPE_CHECKING
 
 import psutil
@@ -23,6 +24,7 @@ class Server:
 
     Attributes:
         address: Where it listens.
+        metrics_url: Where its metrics are; empty unless `--metrics-port` is among the flags.
         start_s: Seconds from its start until it served.
     """
 
@@ -37,7 +39,17 @@ class Server:
             raise SystemExit(f"the server did not start: {line}")
         self.start_s = time.monotonic() - began
         self.address = line.strip().rpartition(" ")[2]
+        self.metrics_url = ""
+        if "--metrics-port" in arguments:
+            self.metrics_url = f"http://{self._process.stdout.readline().strip().rpartition(' ')[2]}/metrics"
         self._watched = psutil.Process(self._process.pid)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The figures that Prometheus would read now, by name and labels."""
+        with urllib.request.urlopen(self.metrics_url, timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
     @property
     def cpu_s(self) -> float:
