@@ -114,6 +114,22 @@ class DeviceBuffer(Protocol):
         """Give the memory back; may be called twice. Nothing that uses it may be under way."""
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignMemory:
+    """Device memory that another library owns, like a decoder's surface; see `DeviceBuffer`.
+
+    Attributes:
+        address: Device pointer.
+        size_bytes: Its length.
+    """
+
+    address: int
+    size_bytes: int
+
+    def close(self) -> None:
+        """Do nothing: it is not ours."""
+
+
 class PinnedBuffer(Protocol):
     """Page-locked memory of the host, from and to which copies are asynchronous."""
 

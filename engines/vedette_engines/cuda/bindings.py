@@ -234,7 +234,7 @@ class BindingsStream:
     ) -> None:
         """Run a kernel; the driver takes its arguments before this returns."""
         values = [
-            np.asarray(entry.address, np.uint64) if isinstance(entry, BindingsBuffer) else np.asarray(entry)
+            np.asarray(entry) if isinstance(entry, np.generic) else np.asarray(entry.address, np.uint64)
             for entry in arguments
         ]
         places = np.asarray([value.ctypes.data for value in values], np.uint64)

@@ -14,7 +14,7 @@ from vedette_engines.cuda.simulated_memory import PATTERN, SimulatedBuffer, Simu
 from vedette_engines.cuda.timeline import COMPUTE, DOWNLOAD, UPLOAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -93,6 +93,8 @@ class SimulatedKernel:
         function: Does the work on NumPy arrays: a device buffer among the arguments comes as `uint8 [size]`.
         reads: Which arguments it reads.
         writes: Which it writes.
+        parts: Tells, from the arguments, first byte and size of what is used of them; what it does not tell of is
+            used as a whole.
     """
 
     name: str
@@ -100,6 +102,7 @@ class SimulatedKernel:
     function: Callable[..., None]
     reads: tuple[int, ...] = ()
     writes: tuple[int, ...] = ()
+    parts: Callable[[Sequence[Any]], Mapping[int, tuple[int, int]]] = lambda _: {}
 
 
 class SimulatedEvent:
@@ -247,10 +250,14 @@ class SimulatedStream:
         """Run a kernel on the bytes of its buffers."""
         if not all(size > 0 for size in (*grid, *block)):
             raise CudaError("CUDA_ERROR_INVALID_VALUE", f"launching {kernel.name} on grid {grid}", sticky=False)
-        uses = [_whole(arguments[place], writes=place in kernel.writes) for place in (*kernel.reads, *kernel.writes)]
+        parts = kernel.parts(arguments)
+        uses = [
+            self._use(arguments[place], parts.get(place), writes=place in kernel.writes)
+            for place in (*kernel.reads, *kernel.writes)
+        ]
 
         def finish(_: float) -> None:
-            kernel.function(*(entry.array if isinstance(entry, SimulatedBuffer) else entry for entry in arguments))
+            kernel.function(*(self._use(entry).bytes if hasattr(entry, "address") else entry for entry in arguments))
 
         self._do(lambda stream: stream.enqueue(kernel.name, COMPUTE, kernel.duration_s(arguments), uses, finish))
 
@@ -357,6 +364,16 @@ class SimulatedStream:
         else:
             call(self)
 
+    def _use(self, argument: Any, part: tuple[int, int] | None = None, *, writes: bool = False) -> Use:
+        """See a part of an argument, which may also be memory that somebody else has of the device."""
+        if not hasattr(argument, "address"):
+            raise MisuseError(f"a kernel reads or writes {argument!r}, which is no device memory")
+        start, size = part or (0, argument.size_bytes)
+        if isinstance(argument, SimulatedBuffer):
+            return Use(argument, start, size, writes=writes)
+        memory, first = self._device.buffer_at(argument.address, argument.size_bytes)
+        return Use(memory, first + start, size, writes=writes)
+
     def _check_open(self) -> None:
         if not self._device.is_open(self):
             raise MisuseError(f"stream {self._handle} is used after it was closed")
@@ -364,9 +381,3 @@ class SimulatedStream:
     def _refuse_capture(self, doing: str) -> None:
         if self._capture is not None:
             raise CudaError("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", doing, sticky=False)
-
-
-def _whole(argument: Any, *, writes: bool) -> Use:
-    if not isinstance(argument, SimulatedBuffer):
-        raise MisuseError(f"a kernel reads or writes {argument!r}, which is no device memory")
-    return Use(argument, 0, argument.size_bytes, writes=writes)
