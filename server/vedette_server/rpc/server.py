@@ -44,7 +44,7 @@ class Server:
     """
 
     def __init__(
-        self, settings: Settings, streams: StreamService, sessions: SessionService, engines: EngineService | None = None
+        self, settings: Settings, streams: StreamService, sessions: SessionService, engines: EngineService
     ) -> None:
         server = settings.server
         self._grpc = grpc.aio.server(
@@ -60,8 +60,7 @@ class Server:
         )
         stream_pb2_grpc.add_StreamServiceServicer_to_server(streams, self._grpc)
         session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, self._grpc)
-        if engines is not None:
-            engine_pb2_grpc.add_EngineServiceServicer_to_server(engines, self._grpc)
+        engine_pb2_grpc.add_EngineServiceServicer_to_server(engines, self._grpc)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         if server.reflection:
