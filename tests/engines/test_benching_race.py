@@ -99,6 +99,26 @@ def test_a_machine_that_is_slow_now_and_then_does_not_change_the_ratio(factor: f
     assert (found.low, found.median, found.high) == pytest.approx((factor, factor, factor))
 
 
+@pytest.mark.parametrize("settles", [False, True])
+def test_a_first_run_that_is_dearer_whatever_it_takes_does_not_count_where_that_is_known(settles: bool) -> None:
+    machine = Machine()
+    before = [""]
+
+    def planning() -> None:
+        machine.now += 1.0 if before[0] == "plans" else 5.0  # anew when another one ran in between
+        before[0] = "plans"
+
+    def other() -> None:
+        machine.now += 1.0
+        before[0] = "other"
+
+    field = {"plans": Contestant(planning, 1, settles=settles), "other": Contestant(other, 1)}
+    laps = Race(field, 40.0, clock=machine.clock).run()
+
+    # Slices of 2.2 s: of a run or two.
+    assert (max(laps["plans"].runs_s) > 4.0) is not settles
+
+
 def test_groups_run_close_together() -> None:
     machine = Machine()
     field = {

@@ -103,6 +103,15 @@ def assert_answers(rows: NDArray[np.float32], frames: list[NDArray[np.uint8]]) -
     np.testing.assert_array_equal(rows, np.stack([toy_answer(frame) for frame in frames]))
 
 
+def test_one_frame_at_a_time_is_run_right_where_no_more_are_asked_for(tmp_path: Path) -> None:
+    with open_openvino(toy_bundle(tmp_path), max_batch=1) as engine:
+        lane = engine.open_lane()
+        for frame in toy_frames(3):
+            assert_answers(lane.run([frame]), [frame])
+        with pytest.raises(RunError, match=r"a batch of 2 frames; allowed: 1\.\.1"):
+            lane.run(toy_frames(2))
+
+
 def test_lanes_run_at_the_same_time_without_mixing_their_frames(tmp_path: Path) -> None:
     with open_openvino(toy_bundle(tmp_path)) as engine, ThreadPoolExecutor(4) as threads:
         start = threading.Barrier(4)

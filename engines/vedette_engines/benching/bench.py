@@ -194,7 +194,7 @@ class _Field:
     def race(self) -> None:
         """Run all batches of all candidates in turns."""
         contestants = {
-            (key, batch): self._contestant(opened, batch)
+            (key, batch): self._contestant(opened, batch, settles=self._ways[key].runtime is Runtime.OPENVINO)
             for batch in self._batches
             for key, opened in self._opened.items()
             if self._ways[key].takes(batch)
@@ -205,9 +205,9 @@ class _Field:
         self._say(f"{len(contestants)} candidates run in turns for {self._request.seconds:g} s")
         self._laps = Race(contestants, self._request.seconds, seed=self._request.seed).run()
 
-    def _contestant(self, opened: OpenWay, batch: int) -> Contestant:
+    def _contestant(self, opened: OpenWay, batch: int, *, settles: bool) -> Contestant:
         frames = self._frames[:batch]
-        return Contestant(lambda: opened.run(frames), batch, group=batch)
+        return Contestant(lambda: opened.run(frames), batch, group=batch, settles=settles)
 
     def report(self) -> BenchReport:
         """Put all together."""

@@ -29,7 +29,7 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1360px; padding: 28px 24px 60px; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 10px; }
+h1 { font-size: 26px; margin: 0 0 4px; } dl + h1 { margin-top: 64px; } h2 { font-size: 18px; margin: 36px 0 10px; }
 p.lead { color: var(--soft); margin: 0 0 18px; }
 .best { font-size: 17px; margin: 4px 0; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 16px; }
@@ -50,33 +50,42 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; } ul { paddi
 """
 
 
-def page(report: BenchReport) -> str:
-    """Write the whole page."""
-    hues = {runner: number % _HUES for number, runner in enumerate(dict.fromkeys(way.runner for way in report.ways))}
+def page(*reports: BenchReport) -> str:
+    """Write the whole page, of one bench or of several one after the other."""
     style = _STYLE + "".join(f".hue{number} {{ fill: var(--h{number}); }}\n" for number in range(_HUES))
-    title = f"{report.engine}: runners, precisions and batch sizes"
+    title = f"{', '.join(report.engine for report in reports)}: runners, precisions and batch sizes"
+    # One runner has one colour throughout.
+    runners = dict.fromkeys(way.runner for report in reports for way in report.ways)
+    hues = {runner: number % _HUES for number, runner in enumerate(runners)}
     return "\n".join(
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>",
-            f"<h1>{escape(report.engine)}</h1>",
-            f'<p class="lead">{escape(f"{report.task}, {report.input}")} · {escape(report.when)} · '
-            f"{escape(report.machine.get('processor', ''))}, {report.threads} threads</p>",
-            *_best(report),
-            *_section("Throughput", [_throughput(report, batch, hues) for batch in report.batches]),
-            *_section("Latency of a run", [_latency(report, batch, hues) for batch in report.batches]),
-            *_section("Size, memory, accuracy", _others(report, hues)),
-            "<h2>All figures</h2>",
-            _rows_table(report),
-            "<h2>Files</h2>",
-            _ways_table(report),
-            "<h2>How it was measured</h2>",
-            f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in report.notes)}</ul>",
-            _facts(report),
+            *(line for report in reports for line in _body(report, hues)),
             "</body>\n</html>\n",
         ]
     )
+
+
+def _body(report: BenchReport, hues: dict[str, int]) -> list[str]:
+    processor = report.machine.get("processor", "")
+    return [
+        f"<h1>{escape(report.engine)}</h1>",
+        f'<p class="lead">{escape(f"{report.task}, {report.input}")} · {escape(report.when)} · '
+        f"{escape(processor)}, {report.threads} threads</p>",
+        *_best(report),
+        *_section("Throughput", [_throughput(report, batch, hues) for batch in report.batches]),
+        *_section("Latency of a run", [_latency(report, batch, hues) for batch in report.batches]),
+        *_section("Size, memory, accuracy", _others(report, hues)),
+        "<h2>All figures</h2>",
+        _rows_table(report),
+        "<h2>Files</h2>",
+        _ways_table(report),
+        "<h2>How it was measured</h2>",
+        f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in report.notes)}</ul>",
+        _facts(report),
+    ]
 
 
 def short(value: float) -> str:

@@ -63,7 +63,10 @@ class OpenVinoEngine:
             raise LoadError(f"OpenVINO has no device {device!r} here; it has {', '.join(core.available_devices)}")
         properties = _properties(settings.intra_op_threads, device, options.get(_HINT, "")) | options
         try:
-            self._compiled: Any = core.compile_model(str(bundle.path_of(self._file)), device, properties)
+            model = core.read_model(str(bundle.path_of(self._file)))
+            if self._max_batch == 1:
+                _make_lone(model)
+            self._compiled: Any = core.compile_model(model, device, properties)
             self._backend = f"openvino:{self._compiled.get_property('EXECUTION_DEVICES')[0]}"
         except Exception as error:  # what OpenVINO raises has no common root but this
             raise LoadError(
@@ -145,6 +148,13 @@ class OpenVinoLane:
         """Let go of the request and the buffer; may be called twice."""
         self._request = None
         self._gather.release()
+
+
+def _make_lone(model: Any) -> None:
+    """Fix the batch at one frame: without open dimensions OpenVINO plans ahead, and runs faster."""
+    shape = model.input(0).partial_shape
+    shape[0] = 1
+    model.reshape(shape)
 
 
 def _properties(threads: int, device: str, hint: str) -> dict[str, str]:
