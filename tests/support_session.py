@@ -121,7 +121,8 @@ class ToyReader:
     def read(self, engine_index: int, inference: Inference, frame: Frame) -> EngineOutcome:
         if self.broken:
             raise ValueError("cannot be read")
-        return EngineOutcome(LABEL, inference.batch_size)
+        assert frame.binding is not None
+        return EngineOutcome(frame.binding.inferences[engine_index].label, inference.batch_size)
 
 
 class ToyScheduler:

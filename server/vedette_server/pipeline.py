@@ -296,9 +296,12 @@ class Pipeline:
         pick = self._pick()
         if pick is not None:
             return partial(self._converter.convert, *pick)
-        if self._ready:
+        while self._ready:
             entry = self._ready.popleft()
             entry.queued = False
+            if self._entries.get(entry.channel) is not entry:
+                # Removed meanwhile; when it has come back, that has an entry of its own.
+                continue
             entry.running = True
             return partial(self._decode, entry)
         return None
@@ -341,6 +344,6 @@ class Pipeline:
         finally:
             with self._lock:
                 entry.running = False
-                if (more or entry.again) and entry.channel in self._entries:
+                if (more or entry.again) and self._entries.get(entry.channel) is entry:
                     self._queue(entry)
                 entry.again = False

@@ -355,3 +355,62 @@ def test_a_channel_whose_items_are_always_old_is_not_starved() -> None:
             queue.offer(key, 0, fresh=key != 0)
         served[picked(queue)[0]] += 1
     assert served[0] >= 22
+
+
+def test_a_channel_that_changes_its_queue_takes_all_that_waits_along_in_order() -> None:
+    old, new = queue_of(10, 10), queue_of()
+    for item in range(3):
+        old.offer(0, item)
+    old.offer(1, 100)
+    new.take_over(0, old)
+    assert (len(old), len(new)) == (1, 3)
+    assert 0 not in old
+    assert [new.pick() for _ in range(4)] == [(0, 0), (0, 1), (0, 2), None]
+    assert [old.pick(), old.pick()] == [(1, 100), None]
+
+
+def test_what_is_left_of_a_channel_in_its_old_queue_never_passes_for_what_it_has_in_the_new_one() -> None:
+    """Both queues number their entries from 1."""
+    old, new = queue_of(10, 10, 10), queue_of()
+    for key in range(3):
+        old.offer(key, key)
+    for key in (2, 1, 0):
+        new.take_over(key, old)
+    assert old.pick() is None
+    assert sorted(picked(new)[1] for _ in range(3)) == [0, 1, 2]
+
+
+def test_a_channel_that_had_its_turn_waits_as_long_in_the_queue_that_it_changes_to() -> None:
+    old, new = queue_of(10, 10), queue_of()
+    for _ in range(3):
+        old.offer(0, 0)
+        old.offer(1, 1)
+    assert picked(old)[0] == 0
+    # The one that was served comes first into the new queue, and is yet behind the other.
+    new.take_over(0, old)
+    new.take_over(1, old)
+    assert [picked(new)[0] for _ in range(4)] == [1, 0, 1, 0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["offer", "pick", "move"])), max_size=80), st.booleans())
+def test_every_item_leaves_once_whatever_queue_its_channel_is_in(steps: list[tuple[int, str]], newest: bool) -> None:
+    queues = [queue_of(1, 2, 3, 4, 5, newest_wins=newest, capacity=200), queue_of()]
+    at = dict.fromkeys(range(5), 0)
+    left: list[tuple[Hashable, int]] = []
+    for item, (key, step) in enumerate(steps):
+        if step == "offer":
+            displaced = queues[at[key]].offer(key, item)
+            left += [] if displaced is None else [(key, displaced)]
+        elif step == "move":
+            queues[1 - at[key]].take_over(key, queues[at[key]])
+            at[key] = 1 - at[key]
+        else:
+            left += [pick for queue in queues if (pick := queue.pick()) is not None]
+    for queue in queues:
+        while (pick := queue.pick()) is not None:
+            left.append(pick)
+    offered = [(key, item) for item, (key, step) in enumerate(steps) if step == "offer"]
+    assert sorted(left, key=lambda one: one[1]) == offered
+    for key in range(5):
+        items = [item for whose, item in left if whose == key]
+        assert items == sorted(items)

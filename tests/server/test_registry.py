@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support_session import Rig, ToyListener
+from support_session import Rig, ToyEngine, ToyListener
 from vedette_server.data.config import ChannelConfig, EngineRef
 from vedette_server.data.format import Codec, VideoFormat
 from vedette_server.data.outcome import SkipReason
@@ -76,6 +76,30 @@ def test_a_connected_channel_is_taken_and_a_deserted_one_is_free():
     desk.registry.check_free("a", takeover=True)
     desk.leave(session)
     desk.registry.check_free("a", takeover=False)
+
+
+def versions(version: str) -> ChannelConfig:
+    return replace(config(), engines=(EngineRef("toy", version),))
+
+
+@pytest.mark.parametrize(("asked", "again"), [("", ""), ("1", "1"), ("1", ""), ("", "1"), ("", "2")])
+def test_a_stream_is_resumed_whatever_version_has_taken_over(asked: str, again: str):
+    """A client may name the version that it was told was running, be it before or after a swap."""
+    desk = Desk()
+    session = desk.open()
+    session.config = versions(asked)
+    engine: Any = ToyEngine("2")
+    session.rebind((engine,))
+    assert desk.registry.resumable(session.identity.token, versions(again)) is session
+
+
+@pytest.mark.parametrize(("asked", "again"), [("1", "2"), ("", "3")])
+def test_a_stream_is_not_resumed_with_a_version_that_it_neither_asked_for_nor_ran(asked: str, again: str):
+    desk = Desk()
+    session = desk.open()
+    session.config = versions(asked)
+    with pytest.raises(InvalidError, match="engines"):
+        desk.registry.resumable(session.identity.token, versions(again))
 
 
 def test_channels_are_counted_and_a_taken_one_does_not_count_twice():

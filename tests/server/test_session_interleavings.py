@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from support_session import EVERY_FRAME, LIVE, Rig
+from support_session import EVERY_FRAME, LIVE, Rig, ToyEngine
+from vedette_server.data.config import EngineRef
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import UnavailableError
 
@@ -26,6 +27,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.ended = False
         self.broken = False
         self.switched = False
+        self.version = 1
         self.credit: int | None = None
         self.connect()
 
@@ -154,6 +156,12 @@ class SessionMachine(RuleBasedStateMachine):
         config = dataclasses.replace(self.rig.session.config, policy=policy)
         self.rig.session.update(config)
 
+    @rule()
+    def a_newer_version_takes_over(self) -> None:
+        self.version += 1
+        engine: Any = ToyEngine(str(self.version))
+        self.rig.session.rebind((engine,))
+
     @precondition(lambda self: not self.ended)
     @rule(chance=st.integers(0, 9))
     def the_session_is_ended(self, chance: int) -> None:
@@ -175,6 +183,13 @@ class SessionMachine(RuleBasedStateMachine):
             assert [index for index, _ in self.rig.told] == list(range(first, first + len(self.rig.told)))
             judged = [verdict.packet.sequence for _, verdict in self.rig.told]
             assert len(set(judged)) == len(judged)
+
+    @invariant()
+    def frames_run_on_the_version_of_their_turn(self) -> None:
+        if hasattr(self, "rig"):
+            ran = [int(result.engine.version) for _, verdict in self.rig.told for result in verdict.results]
+            assert ran == sorted(ran)
+            assert {EngineRef("toy", str(version)) for version in ran} <= self.rig.session.bound.versions
 
     def teardown(self) -> None:
         if not hasattr(self, "rig"):
