@@ -93,7 +93,7 @@ def lowered(subject: Subject, folder: Path) -> dict[str, Callable[[], bytes]]:
         frames = made_samples(subject.frames, 8)
         return to_int8(subject.content, frames, CalibrationPlan(), "tensorrt", folder, lambda _: None).content
 
-    return {"fp32": lambda: subject.content, "fp16": lambda: to_fp16(subject.content, say=lambda _: None), "int8": int8}
+    return {"fp32": lambda: subject.content, "fp16": lambda: to_fp16(subject.content, (), lambda _: None), "int8": int8}
 
 
 def build(content: bytes, folder: Path) -> dict[str, Any]:

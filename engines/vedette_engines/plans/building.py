@@ -128,9 +128,7 @@ def _batch_of(model: ModelProto) -> int | None:
             first = value.type.tensor_type.shape.dim[0]
             return int(first.dim_value) if first.HasField("dim_value") else None
     names = ", ".join(value.name for value in model.graph.input)
-    raise ImportInputError(
-        f"the model's inputs are {names or 'none'}; wanted is an engine, whose input is {INPUT_NAME}"
-    )
+    raise ImportInputError(f"the inputs are {names or 'none'}; wanted is an engine, whose input is {INPUT_NAME}")
 
 
 def _describe(work: _Work, environment: Environment) -> PlanInfo:
@@ -150,22 +148,26 @@ def _describe(work: _Work, environment: Environment) -> PlanInfo:
 
 def _run(work: _Work) -> None:
     """Build in another thread, and pass an interrupt on to it."""
-    thread = threading.Thread(target=_guarded, args=(work,), name="tensorrt-builder", daemon=True)
-    thread.start()
+    # Waited for instead of the thread: an interrupted `join` takes a running thread for an ended one (bpo-45274).
+    over = threading.Event()
+    threading.Thread(target=_guarded, args=(work, over), name="tensorrt-builder", daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(_POLL_S)
+        while not over.wait(_POLL_S):
+            pass
     except BaseException:
         work.cancel.set()
-        thread.join()
+        over.wait()
         raise
 
 
-def _guarded(work: _Work) -> None:
+def _guarded(work: _Work, over: threading.Event) -> None:
     try:
         _build(work)
     except BaseException as error:  # noqa: BLE001  (the caller's thread raises it)
-        work.error = error
+        # Without its frames, which would keep TensorRT's objects alive for as long as somebody looks at the error.
+        work.error = error.with_traceback(None)
+    finally:
+        over.set()
 
 
 def _build(work: _Work) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 # CUDA says so on each call where there is no driver, also when all goes well.
 _NOISE = re.compile(r"cudaError 35|catchCudaError|no CUDA-capable device", re.IGNORECASE)
-_ERROR_PLACE = re.compile(r"\s*\(?In \w+ at /_src/\S+( In \w+ at /_src/\S+)*\)?")
+_PLACE = re.compile(r"\s*In [\w:()<>~]+ at /_src/[^\s)]+?:\d+")
+_KIND = re.compile(r"^(?:\w+::\w+: )?(?:Error Code \d+: )?(?:\w+ )*Error \(")
 _STACK_KEY = "pkg.torch.onnx.stack_trace"
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in ([^\n]+)(?:\n[ \t]+(\S[^\n]*))?')
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
@@ -36,9 +37,14 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (r"K exceeds the maximum|TopK.*3840", "TopK gives at most 3840 rows on TensorRT: lower --max-candidates"),
     (
-        r"Resize.*axes|axes.*Resize",
-        "Resize with the attribute `axes` is refused on a dynamic batch: export with opset 17 or lower for this node, "
-        "or give the scales of all dimensions",
+        r"Resize .*(axes|negative length)",
+        "Resize with the attribute `axes` is refused on a dynamic batch: write it without, with the scales of all "
+        "dimensions",
+    ),
+    (r"[Aa]ntialias", "TensorRT resizes without antialiasing only: export with `antialias=False`"),
+    (
+        r"NonMaxSuppression|\bnms",
+        "leave non-maximum suppression out of the export: the head grafts TopK, and the server suppresses",
     ),
     (
         r"DynamicQuantizeLinear|MatMulInteger|ConvInteger|QLinear",
@@ -62,7 +68,12 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         r"for Turing",
         "TensorRT for RTX has no float32 matrices on Turing: build from the FP16 file, or without sm_75",
     ),
-    (r"UNSUPPORTED_NODE", "TensorRT has no such operator: rewrite it with others in the model, and export again"),
+    (r"[Dd]ata type|convertDtype", "TensorRT has no such type: cast to float32 or int64 in the model"),
+    (r"operator is not supported", "rewrite it with other operators in the model, and export again"),
+    (
+        r"UNSUPPORTED_NODE|Assertion failed",
+        "TensorRT has this operator, but not in this form: change what its words name in the model, and export again",
+    ),
 )
 
 
@@ -150,9 +161,8 @@ def clean(message: str) -> str:
     """Take out of a message what only TensorRT's developers need: places in its sources, and CUDA's noise."""
     lines = [line.strip() for line in message.splitlines()]
     kept = [line for line in lines if line and not _is_noise(line) and not line.startswith("Invalid Node - ")]
-    text = _ERROR_PLACE.sub("", " ".join(kept))
-    text = re.sub(r"^(?:\w+::\w+: )?Error Code \d+: ", "", text)
-    return text.replace("API Usage Error ", "").strip()
+    text, count = _KIND.subn("", _PLACE.sub("", " ".join(kept)))
+    return text.removesuffix(")").strip() if count else text.strip()
 
 
 def _is_noise(message: str) -> bool:
@@ -160,7 +170,8 @@ def _is_noise(message: str) -> bool:
 
 
 def _has_name(message: str, name: str) -> bool:
-    return re.search(rf"(?<![\w/.]){re.escape(name)}(?![\w/.])", message) is not None
+    # TensorRT numbers what it makes of one node.
+    return re.search(rf"(?<![\w/.]){re.escape(name)}(?:_\d+)?(?![\w/])", message) is not None
 
 
 def _advice(text: str) -> str:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import MutableSequence
 
 _MOST_NOTES = 20
+# Each builder and runtime logs to its own logger; the one of the process does not matter.
+_OTHER_LOGGER = "The logger passed into create"
 
 
 def make_logger(trt: Any, errors: MutableSequence[str], notes: MutableSequence[str]) -> Any:
@@ -30,7 +32,7 @@ def make_logger(trt: Any, errors: MutableSequence[str], notes: MutableSequence[s
             if severity in {severities.INTERNAL_ERROR, severities.ERROR}:
                 errors.append(msg)
             elif severity == severities.WARNING:
-                text = clean(msg)
+                text = "" if _OTHER_LOGGER in msg else clean(msg)
                 if text and text not in notes and len(notes) < _MOST_NOTES:
                     notes.append(text)
 

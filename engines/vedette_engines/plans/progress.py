@@ -130,3 +130,7 @@ class ProgressView:
             self._depths[phase] = self._depths.get(progress.parent, -1) + 1
             self._tasks[phase] = self._bars.add_task("  " * self._depths[phase] + phase, total=progress.steps)
         self._bars.update(self._tasks[phase], completed=progress.step)
+
+    def draw(self) -> None:
+        """Draw now, instead of at the next of a few times a second."""
+        self._bars.refresh()

@@ -38,8 +38,7 @@ class TimingCache:
         """
         if tensorrt.is_rtx:
             self.notes.append(
-                f"timing cache {self.path}: tensorrt_rtx measures nothing when it builds, so it is neither read nor "
-                "written"
+                f"timing cache {self.path}: not read and not written, tensorrt_rtx measures nothing when it builds"
             )
             return
         try:
