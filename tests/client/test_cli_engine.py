@@ -126,12 +126,14 @@ async def test_commands_for_a_server_alone_take_it_from_the_environment(control,
 
 async def test_the_way_of_a_version_from_canary_to_stable_and_back(control, say) -> None:
     async with asking(control, say) as ask:
+        assert "No channel runs the canary yet" in (await ask("route", "person", "--canary", "2")).out
         page = (await ask("route", "person", "--canary", "2", "--share", "10%")).out
+        assert "No channel" not in page
         assert words(page, "canary") == ["canary", "2,", "10%"]
         assert words((await ask("route", "person", "--share", "0.2")).out, "canary") == ["canary", "2,", "20%"]
         assert words((await ask("promote", "person")).out, "stable") == ["stable", "2,", *FOLLOWS]
         assert words((await ask("rollback", "person")).out, "stable")[1] == "1,"
-        page = (await ask("route", "person", "--stable", "3", "--shadow", "2", "--revision", "4")).out
+        page = (await ask("route", "person", "--stable", "3", "--shadow", "2", "--revision", "5")).out
         assert words(page, "stable") == ["stable", "3,", "pinned"]
         assert words(page, "shadow") == ["shadow", "2"]
         page = (await ask("route", "person", "--stable", "newest", "--shadow", "none", "--canary", "none")).out

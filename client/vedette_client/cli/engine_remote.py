@@ -136,6 +136,8 @@ async def route_command(
         timeout_s=timeout,
     )
     _show(route)
+    if route.canary and not route.canary_share:
+        typer.echo(f"No channel runs the canary yet: vedette engine route {name} --share 10%")
 
 
 @app.command("promote")
