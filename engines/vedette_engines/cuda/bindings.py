@@ -190,7 +190,12 @@ class BindingsGraph:
 
 
 class BindingsStream:
-    """A queue of operations; see `base.Stream`."""
+    """A queue of operations; see `base.Stream`.
+
+    Args:
+        driver: The module `cuda.bindings.driver`.
+        priority: A lower number goes first.
+    """
 
     def __init__(self, driver: Any, priority: int) -> None:
         self._driver = driver
