@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def subjects() -> dict[str, Callable[[Path], Subject]]:
     if (ASSETS / "models" / "yolox_nano_416.onnx").exists():
         found["yolox-nano"] = yolox_nano
     found["resnet-50"] = resnet50
-    found |= {f"head {name}": lambda folder, name=name: head(name, folder) for name in HEAD_EXAMPLES}
+    found |= {f"head {name}": partial(head, name) for name in HEAD_EXAMPLES}
     return found
 
 

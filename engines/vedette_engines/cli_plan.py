@@ -137,11 +137,12 @@ def plan_command(
     precisions = _precisions(precision)
     _check_results(output, publish, layers, len(precisions))
     try:
-        from vedette_engines.plans.building import build_plan  # noqa: F401, PLC0415  (needs onnx)
+        from vedette_engines.plans.adding import publish_with  # noqa: PLC0415  (needs onnx)
     except ImportError as error:
         raise MissingRuntimeError(
             f"building plans needs {error.name}: pip install 'vedette[tensorrt]', or 'vedette[tensorrt-rtx]'"
         ) from error
+    target, new_version = _target(bundle, roots[0], publish)
     place = (cache or Path(_DEFAULT_CACHE)).expanduser()
     added = [_build(bundle, one, words, place) for one in precisions]
     if layers is not None:
@@ -149,7 +150,8 @@ def plan_command(
     if output is not None:
         _write(output, added[0].plan.content)
     if publish:
-        _publish(bundle, added, roots[0], publish)
+        published = publish_with(bundle, added, target, new_version)
+        typer.echo(f"published {published.name} {published.version} in {published.path}")
 
 
 def _precisions(words: str) -> list[Precision | None]:
@@ -229,18 +231,24 @@ def _write(path: Path, content: bytes) -> None:
     typer.echo(f"written to {path}")
 
 
-def _publish(bundle: Bundle, added: list[Added], root: Path, version: str) -> None:
+def _target(bundle: Bundle, root: Path, publish: str) -> tuple[Path, str]:
+    """Tell where to publish, and as which version; empty: nothing is to be published.
+
+    Raises:
+        ImportInputError: The version is taken.
+    """
     from vedette_engines.cli_import import next_version  # noqa: PLC0415
-    from vedette_engines.plans.adding import publish_with  # noqa: PLC0415
 
     # Beside the version that it is made of; what comes with the package stays as it is.
     own = bundle.path.parent.parent
     target = root if own == boxed_root() else own
-    wanted = next_version(target, bundle.name) if version == NEXT else version
-    if version == NEXT and own == boxed_root():
-        wanted = str(max(int(wanted), _whole(bundle.version) + 1))
-    published = publish_with(bundle, added, target, wanted)
-    typer.echo(f"published {published.name} {published.version} in {published.path}")
+    if publish == NEXT:
+        after = max(int(next_version(target, bundle.name)), _whole(bundle.version) + 1)
+        return target, str(after)
+    place = target.absolute() / bundle.name / publish
+    if publish and place.exists():
+        raise ImportInputError(f"engine {bundle.name} {publish} exists already in {place}; give another --publish")
+    return target, publish
 
 
 def _whole(version: str) -> int:

@@ -238,7 +238,7 @@ def test_every_unsupported_operator_is_named_with_what_to_do(tmp_path: Path, rtx
         ),
         (
             [node("Resize", ["frames", "", "scales"], ["y"], antialias=1, mode="linear")],
-            {"scales": np.float32([1, 2, 2, 1])},
+            {"scales": np.asarray([1, 2, 2, 1], np.float32)},
             r"antialias == 0.*export with `antialias=False`",
         ),
         (
