@@ -206,6 +206,10 @@ class SampledFrame:
     dropped_before: int = 0
 
 
+_STATES: dict[int, EngineState] = {state.value: state for state in EngineState}
+_TASKS: dict[int, EngineTask] = {task.value: task for task in EngineTask}
+
+
 def engine_from_wire(wire: engine_pb2.Engine) -> Engine:
     """Read an engine."""
     return Engine(
@@ -220,9 +224,9 @@ def version_from_wire(wire: engine_pb2.EngineVersion) -> EngineVersion:
     return EngineVersion(
         engine=_part(wire.name, 1),
         version=_part(wire.name, 3),
-        state=EngineState(wire.state) if wire.state in set(EngineState) else EngineState.UNKNOWN,
+        state=_STATES.get(wire.state, EngineState.UNKNOWN),
         reason=wire.reason,
-        task=EngineTask(wire.task) if wire.task in set(EngineTask) else EngineTask.UNKNOWN,
+        task=_TASKS.get(wire.task, EngineTask.UNKNOWN),
         width=wire.width,
         height=wire.height,
         labels=tuple(wire.labels),

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support_steering import WAIT_S, FakeControl, picture, sample, steering_server
+from vedette.v1 import engine_pb2
 from vedette_client import Client, ConnectionLostError, EngineState, EngineTask, OptionsError, RefusedError, sync
+from vedette_client.engine_info import version_from_wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -134,3 +136,9 @@ async def test_the_blocking_twin_does_the_same(control: FakeControl) -> None:
     async with steering_server(control) as address:
         seen = await asyncio.to_thread(drive, address)
     assert seen == [["person", "scene", "torn"], "3", "3", 200, 0, "3", "2", "3", "3", "person", 3, "2"]
+
+
+def test_a_state_that_a_newer_server_invents_is_unknown() -> None:
+    wire = engine_pb2.EngineVersion(name="engines/person/versions/1", state=99, task=99)  # type: ignore[arg-type]
+    one = version_from_wire(wire)
+    assert (one.engine, one.version, one.state, one.task) == ("person", "1", EngineState.UNKNOWN, EngineTask.UNKNOWN)
