@@ -23,7 +23,6 @@ class Lender:
 
     def __init__(self, driver: Any) -> None:
         self._driver = driver
-        check(driver.cuInit(0), "starting the driver", driver)
 
     def begin_capture(self, stream: int) -> None:
         """Begin a capture in the stream of a handle; calls of other threads stay what they are."""

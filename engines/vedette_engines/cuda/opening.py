@@ -6,9 +6,10 @@ graphs and the registration of memory.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from importlib import metadata
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast, get_args
 
 from vedette_engines.cuda.base import CudaError
 from vedette_engines.errors import LoadError, MissingRuntimeError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from vedette_engines.cuda.base import Device
 
 Choice = Literal["auto", "cuda-bindings", "pycuda"]
-EXTRA = "pip install 'vedette[tensorrt]'"
+EXTRA = "pip install 'vedette[pycuda]' brings both"
 
 
 class Library(NamedTuple):
@@ -41,19 +42,22 @@ def open_bindings(index: int) -> Device:
     # Neither library is there on every machine.
     from vedette_engines.cuda.bindings import BindingsDevice  # noqa: PLC0415
 
-    return BindingsDevice(index)
+    # What it makes takes only what it made itself; a protocol cannot say so.
+    return cast("Device", BindingsDevice(index))
 
 
 def open_pycuda(index: int) -> Device:
     """Open a device with pycuda, lent what it lacks by cuda-bindings where that is installed."""
-    from vedette_engines.cuda.pycuda_driver import PycudaDevice  # noqa: PLC0415
+    from vedette_engines.cuda.pycuda_driver import PycudaDevice, import_pycuda  # noqa: PLC0415
 
-    try:
-        driver = importlib.import_module("cuda.bindings.driver")
+    driver = import_pycuda()
+    lender = None
+    with contextlib.suppress(ImportError):
+        bindings = importlib.import_module("cuda.bindings.driver")
         from vedette_engines.cuda.lender import Lender  # noqa: PLC0415
-    except ImportError:
-        return PycudaDevice(index)
-    return PycudaDevice(index, lender=Lender(driver))
+
+        lender = Lender(bindings)
+    return cast("Device", PycudaDevice(index, driver, lender))
 
 
 OPENERS: Mapping[str, Callable[[int], Device]] = {"cuda-bindings": open_bindings, "pycuda": open_pycuda}
