@@ -11,217 +11,55 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from vedette_engines import cli_build_options as options  # noqa: TC001 - the annotations are read at run time
 from vedette_engines.cli_import import import_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SOURCE = "Source"
-_FOOTAGE = "Footage and truth"
-_PRECISION = "Precision"
-_TENSORRT = "TensorRT"
-_RUN = "The build"
-_DEFAULT_WORK = "~/.cache/vedette/build"
-
-Paths = list[Path] | None
-Words = list[str] | None
-
 
 def _own_options(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="[SOURCE]",
-            help="An ONNX file, a torch.export program (.pt2), a TorchScript file, or module:factory.",
-        ),
-    ] = "",
+    source: options.Source = "",
     *,
-    recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="All options in a file, instead of here.")
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="State dict for module:factory.", rich_help_panel=_SOURCE),
-    ] = None,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Allow files that run code when they are loaded.", rich_help_panel=_SOURCE),
-    ] = False,
-    search_path: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where the module of module:factory is. Default: here, or the recipe's folder.",
-            rich_help_panel=_SOURCE,
-        ),
-    ] = None,
-    opset: Annotated[str, typer.Option(metavar="N", help="ONNX opset to export to.", rich_help_panel=_SOURCE)] = "",
-    exporter: Annotated[
-        str, typer.Option(metavar="auto|dynamo|torchscript", help="PyTorch's exporter.", rich_help_panel=_SOURCE)
-    ] = "auto",
-    calibration: Annotated[
-        Paths,
-        typer.Option(metavar="PATH", help="Footage for INT8's ranges; may be repeated.", rich_help_panel=_FOOTAGE),
-    ] = None,
-    validation: Annotated[
-        Paths,
-        typer.Option(
-            metavar="PATH",
-            help="Footage to judge on: clips that calibration does not have; may be repeated.",
-            rich_help_panel=_FOOTAGE,
-        ),
-    ] = None,
-    frames: Annotated[
-        Paths,
-        typer.Option(
-            metavar="PATH", help="Footage for both, split by clip; may be repeated.", rich_help_panel=_FOOTAGE
-        ),
-    ] = None,
-    calibration_frames: Annotated[
-        str, typer.Option(metavar="N", help="Frames to calibrate on.", rich_help_panel=_FOOTAGE)
-    ] = "128",
-    validation_frames: Annotated[
-        str, typer.Option(metavar="N", help="Frames to judge on.", rich_help_panel=_FOOTAGE)
-    ] = "128",
-    truth: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="What is to be seen in the validation footage: COCO JSON, or a table of labels.",
-            rich_help_panel=_FOOTAGE,
-        ),
-    ] = None,
-    reference: Annotated[
-        str,
-        typer.Option(
-            metavar="MODULE:FUNCTION",
-            help="Your own inference, picture in, results out; what it sees is the truth.",
-            rich_help_panel=_FOOTAGE,
-        ),
-    ] = "",
-    precision: Annotated[
-        str,
-        typer.Option(metavar="P,...", help="fp16, int8; fp32 is always made.", rich_help_panel=_PRECISION),
-    ] = "",
-    int8_target: Annotated[
-        str,
-        typer.Option(
-            metavar="T,...", help="Runtimes that get an INT8 file: onnxruntime, tensorrt.", rich_help_panel=_PRECISION
-        ),
-    ] = "onnxruntime,tensorrt",
-    dynamic: Annotated[
-        bool,
-        typer.Option(
-            "--dynamic", help="INT8 with ranges taken at run time: for models of matrices.", rich_help_panel=_PRECISION
-        ),
-    ] = False,
-    calibration_method: Annotated[
-        str,
-        typer.Option(
-            metavar="minmax|entropy|percentile", help="How a range is taken from frames.", rich_help_panel=_PRECISION
-        ),
-    ] = "",
-    percentile: Annotated[
-        str, typer.Option(metavar="P", help="Share of the values inside the range, in %.", rich_help_panel=_PRECISION)
-    ] = "",
-    exclude: Annotated[
-        Words,
-        typer.Option(metavar="LAYER", help="A layer that stays in float; may be repeated.", rich_help_panel=_PRECISION),
-    ] = None,
-    auto_exclude: Annotated[
-        bool,
-        typer.Option(
-            "--auto-exclude",
-            help="Leave the most sensitive layers in float until the gate is passed.",
-            rich_help_panel=_PRECISION,
-        ),
-    ] = False,
-    gate: Annotated[
-        Words,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="A bound instead of the default, like int8.map50=0.93; may be repeated.",
-            rich_help_panel=_PRECISION,
-        ),
-    ] = None,
-    per_layer: Annotated[
-        bool,
-        typer.Option("--per-layer", help="Compare layer by layer, too.", rich_help_panel=_PRECISION),
-    ] = False,
-    optimise: Annotated[
-        str,
-        typer.Option(
-            metavar="basic|extended",
-            help="Let ONNX Runtime rewrite the files it runs, now instead of at each load.",
-            rich_help_panel=_PRECISION,
-        ),
-    ] = "",
-    profile: Annotated[
-        Words,
-        typer.Option(
-            metavar="MIN:OPT:MAX",
-            help="Build TensorRT plans for these batches; may be repeated.",
-            rich_help_panel=_TENSORRT,
-        ),
-    ] = None,
-    plan_precision: Annotated[
-        str,
-        typer.Option(metavar="P,...", help="Which files become plans. Default: all made.", rich_help_panel=_TENSORRT),
-    ] = "",
-    target: Annotated[
-        Words,
-        typer.Option(
-            metavar="SM", help="Compute capability, like sm_86. Default: this GPU's.", rich_help_panel=_TENSORRT
-        ),
-    ] = None,
-    workspace: Annotated[
-        str, typer.Option(metavar="SIZE", help="Most scratch memory, like 1GiB.", rich_help_panel=_TENSORRT)
-    ] = "1GiB",
-    version_compatible: Annotated[
-        bool,
-        typer.Option(
-            "--version-compatible", help="Also for later TensorRT of the same major.", rich_help_panel=_TENSORRT
-        ),
-    ] = False,
-    hardware_compatibility: Annotated[
-        str,
-        typer.Option(metavar="none|same|ampere+", help="Also for other GPUs.", rich_help_panel=_TENSORRT),
-    ] = "none",
-    refit: Annotated[
-        bool, typer.Option("--refit", help="Weights can be changed later.", rich_help_panel=_TENSORRT)
-    ] = False,
-    strip: Annotated[bool, typer.Option("--strip", help="Leave the weights out.", rich_help_panel=_TENSORRT)] = False,
-    timing_cache: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keep kernels' timings here.", rich_help_panel=_TENSORRT)
-    ] = None,
-    tensorrt: Annotated[
-        str,
-        typer.Option(
-            metavar="tensorrt|tensorrt_rtx", help="Default: whichever is installed.", rich_help_panel=_TENSORRT
-        ),
-    ] = "",
-    bench: Annotated[bool, typer.Option("--bench", help="Measure what was built.", rich_help_panel=_RUN)] = False,
-    bench_batch: Annotated[
-        str, typer.Option(metavar="N,...", help="Batch sizes to measure.", rich_help_panel=_RUN)
-    ] = "1,8",
-    bench_seconds: Annotated[
-        str, typer.Option(metavar="S", help="Time for the measurement.", rich_help_panel=_RUN)
-    ] = "20",
-    publish: Annotated[
-        bool, typer.Option("--publish/--no-publish", help="Publish when all gates are passed.", rich_help_panel=_RUN)
-    ] = True,
-    work: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help=f"Keeps what steps made. Default: {_DEFAULT_WORK}.", rich_help_panel=_RUN),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Where report.json and report.md go. Default: in --work.", rich_help_panel=_RUN
-        ),
-    ] = None,
+    recipe: options.Recipe = None,
+    weights: options.Weights = None,
+    trust: options.Trust = False,
+    search_path: options.SearchPath = None,
+    opset: options.Opset = "",
+    exporter: options.Exporter = "auto",
+    calibration: options.Calibration = None,
+    validation: options.Validation = None,
+    frames: options.Frames = None,
+    calibration_frames: options.CalibrationFrames = "128",
+    validation_frames: options.ValidationFrames = "128",
+    truth: options.Truth = None,
+    reference: options.Reference = "",
+    precision: options.Precision = "",
+    int8_target: options.Int8Target = "onnxruntime,tensorrt",
+    dynamic: options.Dynamic = False,
+    calibration_method: options.CalibrationMethod = "",
+    percentile: options.Percentile = "",
+    exclude: options.Exclude = None,
+    auto_exclude: options.AutoExclude = False,
+    gate: options.Gate = None,
+    per_layer: options.PerLayer = False,
+    optimise: options.Optimise = "",
+    profile: options.Profile = None,
+    plan_precision: options.PlanPrecision = "",
+    target: options.Target = None,
+    workspace: options.Workspace = "1GiB",
+    version_compatible: options.VersionCompatible = False,
+    hardware_compatibility: options.HardwareCompatibility = "none",
+    refit: options.Refit = False,
+    strip: options.Strip = False,
+    timing_cache: options.TimingCache = None,
+    tensorrt: options.Tensorrt = "",
+    bench: options.Bench = False,
+    bench_batch: options.BenchBatch = "1,8",
+    bench_seconds: options.BenchSeconds = "20",
+    publish: options.Publish = True,
+    work: options.Work = None,
+    report: options.Report = None,
 ) -> None:
     """Declare the options that only `build` has."""
 
