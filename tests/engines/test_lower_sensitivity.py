@@ -69,6 +69,23 @@ def test_the_lame_layer_is_left_out_and_no_other(target: Target) -> None:
     assert sum("calibrating" in line for line in said) == 4, "calibrated more than once"
 
 
+def test_where_several_layers_are_needed_one_more_is_left_out_as_a_reserve() -> None:
+    def needs_two(content: bytes) -> float:
+        return 0.0 if kept_float(content) >= 2 else 1.0
+
+    plan = CalibrationPlan("minmax")
+    quantised, excluded = auto_exclude(lame_engine(), CALIBRATION, plan, "onnxruntime", needs_two, 0.5, silent)
+    assert len(excluded) == len(quantised.kept_nodes) == 3
+    assert excluded[0] == "block2"
+
+
+def kept_float(content: bytes) -> int:
+    """Count the layers of an engine whose weights are float32."""
+    graph = model_of(content).graph
+    weights = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    return sum(node.op_type in {"Conv", "Gemm"} and node.input[1] in weights for node in graph.node)
+
+
 def test_nothing_is_left_out_of_an_engine_that_is_good_enough() -> None:
     plan = CalibrationPlan("minmax")
     quantised, excluded = auto_exclude(lame_engine(), CALIBRATION, plan, "onnxruntime", measure, 2.0, silent)

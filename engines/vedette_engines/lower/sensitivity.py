@@ -40,6 +40,9 @@ _RANKING_ROWS = 50
 BUDGET = 40
 # Frames that a candidate was chosen on flatter it: half of the goal is aimed at.
 _AIM = 0.5
+# And so many more layers are left out than were needed on those frames, as a share: with YOLOX-nano three were enough
+# on the frames of two clips, while those of others asked for a fourth.
+_RESERVE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,8 @@ def auto_exclude(
     """Leave out the most sensitive layers, as few as it takes until an engine is good enough.
 
     Layers are ranked by how far the engine's own output moves on a few of the frames, which is cheap and tells small
-    differences apart; only engines with the first so many of them left out are given to `measure`. At last it is tried
-    to do without each of those that were left out.
+    differences apart; only engines with the first so many of them left out are given to `measure`. Then it is tried to
+    take back each of those that were left out. At last, where it took several, some more are left out as a reserve.
 
     Args:
         content: A float32 engine.
@@ -177,6 +180,7 @@ class _Search:
         self.quantiser = quantiser
         self._measure, self._goal, self._say, self._left = measure, goal, say, budget
         self._tried: dict[tuple[str, ...], tuple[float, Quantised]] = {}
+        self._chosen: tuple[str, ...] | None = None
 
     def try_without(self, excluded: tuple[str, ...]) -> bool:
         """Measure the engine with these layers left out, and tell whether it reaches the goal."""
@@ -201,22 +205,31 @@ class _Search:
             else:
                 failed = middle
         if reached:
-            self._thin_out(tuple(worst[:count]))
+            self._keep_reserve(self._thin_out(tuple(worst[:count])), worst)
 
-    def _thin_out(self, excluded: tuple[str, ...]) -> None:
+    def _thin_out(self, excluded: tuple[str, ...]) -> tuple[str, ...]:
         """Take back what turns out not to be needed, the least sensitive first."""
         for name in reversed(excluded):
             fewer = tuple(other for other in excluded if other != name)
             if self._left <= 0 or not fewer:
-                return
+                break
             if self.try_without(fewer):
                 excluded = fewer
+        return excluded
+
+    def _keep_reserve(self, excluded: tuple[str, ...], worst: list[str]) -> None:
+        self._chosen = excluded
+        others = [name for name in worst if name not in excluded][: int(_RESERVE * len(excluded))]
+        if others and self._left > 0 and self.try_without((*excluded, *others)):
+            self._chosen = (*excluded, *others)
 
     def best(self) -> tuple[Quantised, tuple[str, ...]]:
-        """Give the engine with the fewest layers left out that reaches the goal, else the one with the least loss."""
+        """Give the engine that was chosen; where none reached the aim, the one with the least loss."""
         good = [excluded for excluded, (loss, _) in self._tried.items() if loss <= self._goal]
-        if good:
-            chosen = min(good, key=lambda excluded: (len(excluded), self._tried[excluded][0]))
+        if self._chosen is not None:
+            chosen = self._chosen
+        elif good:
+            chosen = min(good, key=len)
         else:
             chosen = min(self._tried, key=lambda excluded: self._tried[excluded][0])
             self._say(f"the aim was not reached: the least loss is {self._tried[chosen][0]:.4f}")
