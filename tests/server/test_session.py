@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from support_session import EVERY_FRAME, LIVE, Rig, ToyListener, ToyReader, reasons, rig, stream
+from support_session import EVERY_FRAME, LIVE, Rig, ToyListener, reasons, rig, stream
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import InvalidError, LimitError, UnavailableError
 

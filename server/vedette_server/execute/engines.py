@@ -116,6 +116,7 @@ class Engines:
             guard=self._lock,
             on_health=on_health,
             needed=self.needed,
+            bound=self.channels,
             on_batch=lambda name: self._line(name).pulse.beat,
             clock=clock,
         )
@@ -189,7 +190,14 @@ class Engines:
                     line.roster.join(guest.config.channel)
                     self._choose_canaries(line)
             self._place(guest)
-            lost = [one.label.name for one in guest.binding.inferences if not self.fleet.holds(one)]
+            lost = []
+            for inference in guest.binding.inferences:
+                loaded = self.fleet.of(inference)
+                if loaded is None:
+                    lost.append(inference.label.name)
+                else:
+                    # A shadow that somebody runs now is one no longer.
+                    self.fleet.engage(loaded)
         if lost:
             # It was away for so long that what it ran was closed, or it was unloaded before it began.
             error = UnavailableError("ENGINE_UNLOADED", f"engine {lost[0]} was unloaded meanwhile; open a new stream")

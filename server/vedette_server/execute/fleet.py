@@ -20,7 +20,7 @@ from vedette_server.execute.loading import beside, least_memory_bytes, open_tune
 from vedette_server.execute.local import LocalInference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from vedette_engines.bundle import Bundle
     from vedette_server.conversion import Tap
@@ -98,6 +98,7 @@ class Fleet:
         guard: Held by whoever gives a version to a channel, so that it is not closed at the same moment.
         on_health: Called from workers when an engine's health changed.
         needed: Tells by what a version is needed; empty: by nobody.
+        bound: Tells which channels run a version.
         on_batch: Gives, by engine name, whom to tell when a batch left and when its results were there.
         clock: Monotonic seconds.
     """
@@ -111,6 +112,7 @@ class Fleet:
         guard: threading.RLock,
         on_health: Callable[[], None],
         needed: Callable[[Loaded], str],
+        bound: Callable[[Loaded], Collection[str]],
         on_batch: Callable[[str], Callable[[float, float], None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -120,9 +122,11 @@ class Fleet:
         self._guard = guard
         self._on_health = on_health
         self._needed = needed
+        self._bound = bound
         self._on_batch = on_batch
         self._clock = clock
         self._lock = threading.Lock()
+        self._engaging = threading.Lock()
         self._loads: dict[Key, threading.Lock] = {}
         self._loaded: dict[Key, Loaded] = {}
         self._measured: dict[Key, int] = {}
@@ -142,10 +146,9 @@ class Fleet:
         with self._lock:
             return self._loaded.get((name, version))
 
-    def holds(self, inference: object) -> bool:
-        """Whether something is one of the versions in memory."""
-        with self._lock:
-            return any(loaded.inference is inference for loaded in self._loaded.values())
+    def of(self, inference: object) -> Loaded | None:
+        """Return the version that something runs, if it is in memory."""
+        return next((loaded for loaded in self.loaded if loaded.inference is inference), None)
 
     def load(self, bundle: Bundle, like: LocalInference | None = None, *, quietly: bool = False) -> Loaded:
         """Return a version, loading it if need be. Blocks.
@@ -171,11 +174,17 @@ class Fleet:
 
     def engage(self, loaded: Loaded) -> None:
         """Have the pipeline run its batches, if it does not yet."""
-        with self._lock:
-            if loaded.working:
-                return
-            loaded.working = True
-        self._pool.add_source(loaded.inference, loaded.inference.lanes)
+        with self._engaging:
+            if not loaded.working:
+                loaded.working = True
+                self._pool.add_source(loaded.inference, loaded.inference.lanes)
+
+    def disengage(self, loaded: Loaded) -> None:
+        """Have the pipeline run its batches no more, if no channel runs it and nothing of it is on its way."""
+        with self._guard, self._engaging:
+            if loaded.working and loaded.inference.idle and not self._bound(loaded):
+                loaded.working = False
+                self._pool.remove_source(loaded.inference, loaded.inference.lanes)
 
     def close_unneeded(self, loaded: Loaded) -> bool:
         """Let go of a version if nobody needs it; return whether it went."""

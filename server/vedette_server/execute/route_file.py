@@ -6,6 +6,7 @@ read or written costs the persistence, not the server.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -61,7 +62,8 @@ class RouteFile:
                 os.fsync(stream.fileno())
             draft.replace(self.path)
         except OSError as error:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
             if self._failed != str(error):
                 self._failed = str(error)
                 _log.warning("routes are not kept, a restart forgets them: %s", error)

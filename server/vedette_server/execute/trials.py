@@ -28,7 +28,11 @@ def resume_trials(engines: Engines, line: Line, *, quietly: bool) -> None:
     if canary is not None and not canary.working:
         engines.fleet.engage(canary)
         engines.stirred.set()
-    if line.shadow is None and _found(engines, line, line.route.shadow, stable, quietly=True) is not None:
+    if line.shadow is not None:
+        shadow = engines.fleet.find(line.name, line.route.shadow)
+        if shadow is not None:
+            engines.fleet.disengage(shadow)
+    elif _found(engines, line, line.route.shadow, stable, quietly=True) is not None:
         begin_shadow(engines, line)
 
 
@@ -51,6 +55,8 @@ def begin_shadow(engines: Engines, line: Line) -> None:
     stable = engines.fleet.find(line.name, line.route.stable)
     shadow = engines.fleet.find(line.name, line.route.shadow) if line.route.shadow else None
     if stable is not None and shadow is not None and line.shadow is None:
+        # It may have run for channels until now; what is on its way ends first.
+        engines.fleet.disengage(shadow)
         line.shadow = Shadow(shadow, stable, engines.is_idle, engines.metrics.route(line.name))
         engines.show()
 
