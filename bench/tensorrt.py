@@ -6,6 +6,7 @@ there, YOLOX-nano and ResNet-50; with names only those. It needs no GPU with `te
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import time
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.setting import ASSETS, ROOT, keep
+from bench.setting import ASSETS, RESULTS, ROOT, circumstances
 from vedette_engines.errors import EnginesError
 from vedette_engines.graft.frames import made_samples
 from vedette_engines.importing import ImportRequest, make_engine
@@ -139,7 +140,11 @@ def main() -> None:
     refused = [row for row in rows if not row["accepted"]]
     print(f"{len(rows) - len(refused)} of {len(rows)} built")
     if not sys.argv[1:]:
-        keep("tensorrt", {"tensorrt": str(tensorrt), "gpu": gpu.name if gpu else "none", "rows": rows})
+        figures = {"tensorrt": str(tensorrt), "gpu": gpu.name if gpu else "none", "rows": rows}
+        # Not by `keep`, which prints all figures once more.
+        text = json.dumps({"setting": circumstances(), "figures": figures}, indent=2)
+        (RESULTS / "tensorrt.json").write_text(text + "\n", encoding="utf-8")
+        print("written to bench/results/tensorrt.json")
     if refused:
         raise SystemExit(1)
 

@@ -135,22 +135,22 @@ def plan_command(
     roots = user_roots(engines_dir)
     bundle = EngineRepository([*roots, boxed_root()]).resolve(engine, version)
     precisions = _precisions(precision)
-    _check_results(output, publish, layers, len(precisions))
+    _check_results(output, publish, layers, len(precisions), strip=strip)
     try:
         from vedette_engines.plans.adding import publish_with  # noqa: PLC0415  (needs onnx)
     except ImportError as error:
         raise MissingRuntimeError(
             f"building plans needs {error.name}: pip install 'vedette[tensorrt]', or 'vedette[tensorrt-rtx]'"
         ) from error
-    target, new_version = _target(bundle, roots[0], publish)
-    place = (cache or Path(_DEFAULT_CACHE)).expanduser()
-    added = [_build(bundle, one, words, place) for one in precisions]
+    place, new_version = _target(bundle, roots[0], publish)
+    plans = (cache or Path(_DEFAULT_CACHE)).expanduser()
+    added = [_build(bundle, one, words, plans) for one in precisions]
     if layers is not None:
         _write_layers(layers, added[0])
     if output is not None:
         _write(output, added[0].plan.content)
     if publish:
-        published = publish_with(bundle, added, target, new_version)
+        published = publish_with(bundle, added, place, new_version)
         typer.echo(f"published {published.name} {published.version} in {published.path}")
 
 
@@ -160,7 +160,7 @@ def _precisions(words: str) -> list[Precision | None]:
     return list(chosen) or [None]
 
 
-def _check_results(output: Path | None, publish: str, layers: Path | None, count: int) -> None:
+def _check_results(output: Path | None, publish: str, layers: Path | None, count: int, *, strip: bool) -> None:
     """Find out now what would fail after the builds."""
     if output is None and not publish:
         raise ImportInputError("what is to become of the plan? give -o FILE.plan, or --publish VERSION")
@@ -171,6 +171,8 @@ def _check_results(output: Path | None, publish: str, layers: Path | None, count
             raise ImportInputError(f"{option} {path} is one file, but there are {count} precisions; build one")
         if not path.absolute().parent.is_dir():
             raise ImportInputError(f"{option} {path}: there is no folder {path.absolute().parent}")
+    if publish and strip:
+        raise ImportInputError("--strip leaves the weights out, so that nobody could run the published plan; give -o")
     if publish and not VERSION_PATTERN.fullmatch(publish):
         raise ImportInputError(f"--publish is {publish!r}; allowed is {VERSION_PATTERN.pattern}, or {NEXT}")
 

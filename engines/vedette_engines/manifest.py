@@ -347,12 +347,14 @@ def _check_files(files: tuple[EngineFile, ...]) -> None:
 
 
 def _kind(file: EngineFile) -> str:
-    """Name what may stand once: backend and precision, of a plan with its runtime and targets."""
+    """Name what may stand once: backend and precision, of a plan with its runtime, targets and GPU."""
     if file.plan is None:
         return f"{file.backend} with {file.precision}"
     plan = file.plan
+    built_on = f" on {plan.gpu}" if plan.gpu else ""
     return (
-        f"{file.backend} with {file.precision} as a plan of {plan.module} {plan.version} for {'+'.join(plan.targets)}"
+        f"{file.backend} with {file.precision} as a plan of {plan.module} {plan.version} "
+        f"for {'+'.join(plan.targets)}{built_on}"
     )
 
 

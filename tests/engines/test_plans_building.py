@@ -19,20 +19,21 @@ from rich.console import Console
 from support_boxed import boxed
 from support_heads import HEAD_EXAMPLES, HEAD_REQUESTS
 from support_models import save
-from support_plans import THREE, plain_model, wish, write_model
+from support_plans import THREE, machine, plain_model, wish, write_model
 from vedette_engines.errors import ImportInputError, MissingRuntimeError
 from vedette_engines.graft.frames import made_samples
 from vedette_engines.importing import ImportRequest, Made, make_engine
 from vedette_engines.lower.fp16 import to_fp16
 from vedette_engines.lower.int8 import to_int8
 from vedette_engines.lower.plan import CalibrationPlan
-from vedette_engines.plans.building import PlanRefusedError, build_plan
+from vedette_engines.plans import building
+from vedette_engines.plans.building import PlanRefusedError
 from vedette_engines.plans.module import find_tensorrt
 from vedette_engines.plans.progress import Progress, ProgressView
 from vedette_engines.plans.request import PlanRequest, Profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from vedette_engines.plans.module import TensorRT
     from vedette_engines.plans.plan import Plan
@@ -46,6 +47,11 @@ def rtx() -> TensorRT:
         return find_tensorrt("tensorrt_rtx")
     except MissingRuntimeError as error:
         pytest.skip(str(error))
+
+
+def build_plan(request: PlanRequest, rtx: TensorRT, say: Callable[[str], None], progress: Any = None) -> Plan:
+    """Build as on a machine without a GPU, whatever is here."""
+    return building.build_plan(request, rtx, say, progress, machine())
 
 
 @functools.cache

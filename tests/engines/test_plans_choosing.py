@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from support_bundles import toy_answer, toy_frames, toy_manifest, toy_model
-from support_plans import H100, RTX_3090, machine, plan_of
+from support_plans import H100, H100_PCIE, RTX_3090, machine, plan_of
 from vedette_engines.bundle import Bundle, write_bundle
 from vedette_engines.errors import BundleError, LoadError, MissingRuntimeError
 from vedette_engines.manifest import Backend, EngineFile, Precision
@@ -164,6 +164,8 @@ def test_when_all_files_fail_every_reason_is_told(tmp_path: Path, monkeypatch: p
         open_engine(engine, settings)
 
 
-def test_a_bundle_with_plans_and_no_file_for_this_machine_is_still_a_good_bundle(tmp_path: Path) -> None:
-    engine = bundle(tmp_path, ONNX, H100_PLAN, RTX_PLAN)
-    assert [file.path for file in engine.manifest.files if file.plan] == ["h100.plan", "3090.plan"]
+def test_a_bundle_carries_plans_for_many_machines(tmp_path: Path) -> None:
+    pcie = EngineFile("pcie.plan", Backend.TENSORRT, plan=plan_of(gpu=H100_PCIE.name))
+    engine = bundle(tmp_path, ONNX, H100_PLAN, pcie, RTX_PLAN)
+    found = {gpu.name: chosen(engine, wish(), machine(gpu, tensorrt=TRT))[0] for gpu in (H100, H100_PCIE, RTX_3090)}
+    assert list(found.values()) == ["h100.plan", "pcie.plan", "3090.plan"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from vedette_engines.manifest import PlanInfo
     from vedette_engines.plans.environment import Environment
+    from vedette_engines.plans.gpus import Gpu
 
 TRT = "10.13.2.6"
+SECOND_H100 = replace(H100, uuid="GPU-eeee-5555")
 RTX_PLAN = plan_of(module="tensorrt_rtx", version="1.7.1.116", targets=("sm_86", "sm_89"), gpu="", driver="")
 
 
@@ -102,11 +105,11 @@ def test_this_machine_is_described_without_importing_tensorrt_when_that_does_not
 
 
 class Nvml:
-    """A driver's library with two GPUs, called by ctypes' rules."""
+    """A driver's library with two GPUs of one model, called by ctypes' rules."""
 
-    def __init__(self, *, starts: bool = True) -> None:
+    def __init__(self, *gpus: Gpu, starts: bool = True) -> None:
         self.starts = starts
-        self.gpus = (RTX_3090, H100)
+        self.gpus = gpus or (H100, SECOND_H100)
         self.open = 0
 
     def nvmlInit_v2(self) -> int:  # noqa: N802  (the library's name, as below)
@@ -182,13 +185,20 @@ def libraries(**there: Any) -> Callable[[str], Any]:
 
 def test_gpus_are_asked_of_nvml_and_let_go_of_again() -> None:
     nvml = Nvml()
-    assert find_gpus(libraries(nvidia=nvml), {}) == ((RTX_3090, H100), "580.65.06")
+    assert find_gpus(libraries(nvidia=nvml), {}) == ((H100, SECOND_H100), "580.65.06")
     assert nvml.open == 0
 
 
 @pytest.mark.parametrize(
     ("words", "seen"),
-    [("1", [H100]), ("1,0", [H100, RTX_3090]), ("", []), ("-1", []), ("0,9,1", [RTX_3090]), (H100.uuid[:8], [H100])],
+    [
+        ("1", [SECOND_H100]),
+        ("1,0", [SECOND_H100, H100]),
+        ("", []),
+        ("-1", []),
+        ("0,9,1", [H100]),
+        (SECOND_H100.uuid[:8], [SECOND_H100]),
+    ],
 )
 def test_gpus_that_cuda_hides_are_not_there(words: str, seen: list[Any]) -> None:
     gpus, _ = find_gpus(libraries(nvidia=Nvml()), {"CUDA_VISIBLE_DEVICES": words})
@@ -200,6 +210,14 @@ def test_without_nvml_the_cuda_driver_is_asked() -> None:
     assert [(gpu.name, gpu.capability) for gpu in gpus] == [("Orin", "sm_87")]
     assert driver == "CUDA 12.6"
     assert find_gpus(libraries(nvidia=Nvml(starts=False), cuda=Cuda()), {})[1] == "CUDA 12.6"
+
+
+def test_cuda_is_asked_for_the_numbers_of_gpus_of_several_models_and_for_parts_of_one() -> None:
+    mixed = libraries(nvidia=Nvml(RTX_3090, H100), cuda=Cuda())
+    assert [gpu.name for gpu in find_gpus(mixed, {})[0]] == ["Orin"]
+    assert find_gpus(mixed, {})[1] == "580.65.06"
+    part = libraries(nvidia=Nvml(), cuda=Cuda())
+    assert [gpu.name for gpu in find_gpus(part, {"CUDA_VISIBLE_DEVICES": "MIG-1234"})[0]] == ["Orin"]
 
 
 def test_without_a_driver_there_are_no_gpus() -> None:

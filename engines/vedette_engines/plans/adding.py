@@ -148,7 +148,7 @@ def _same_kind(file: EngineFile, entry: EngineFile) -> bool:
     old, new = file.plan, entry.plan
     if old is None or new is None or file.precision is not entry.precision:
         return False
-    return (old.module, old.version, old.targets) == (new.module, new.version, new.targets)
+    return all(getattr(old, part) == getattr(new, part) for part in ("module", "version", "targets", "gpu"))
 
 
 def _free_name(info: PlanInfo, precision: Precision, taken: Collection[str]) -> str:

@@ -1,7 +1,8 @@
 """The GPUs that this process may use, asked of the driver's own libraries.
 
-NVML answers without making a CUDA context; where it is missing (as on some Jetsons) the CUDA driver is asked. Both are
-called by ctypes: they come with the driver, and need no package.
+NVML answers without starting CUDA. Where it is missing (as on some Jetsons) or does not know CUDA's view (GPUs of
+several models, which CUDA numbers by speed; parts of a GPU) the CUDA driver is asked. Both are called by ctypes: they
+come with the driver, and need no package.
 """
 
 from __future__ import annotations
@@ -54,18 +55,24 @@ def find_gpus(
         open_library: Opens a library by its file name; OSError: there is none.
         variables: The environment's; `CUDA_VISIBLE_DEVICES` hides GPUs.
     """
-    for name, ask in (("libnvidia-ml.so.1", _ask_nvml), ("libcuda.so.1", _ask_cuda)):
-        try:
-            library = open_library(name)
-        except OSError:
-            continue
-        found = ask(library)
-        if found is not None:
-            gpus, driver = found
-            # CUDA applies the variable itself.
-            hide = variables.get("CUDA_VISIBLE_DEVICES") if ask is _ask_nvml else None
-            return (gpus if hide is None else _visible(gpus, hide)), driver
-    return (), ""
+    hide = variables.get("CUDA_VISIBLE_DEVICES")
+    seen = _asked(open_library, "libnvidia-ml.so.1", _ask_nvml)
+    if seen is not None and len({gpu.name for gpu in seen[0]}) <= 1 and "MIG-" not in (hide or ""):
+        return (seen[0] if hide is None else _visible(seen[0], hide)), seen[1]
+    # CUDA applies the variable itself.
+    used = _asked(open_library, "libcuda.so.1", _ask_cuda)
+    if used is None:
+        return (), ""
+    return used[0], seen[1] if seen is not None else used[1]
+
+
+def _asked(
+    open_library: Callable[[str], Library], name: str, ask: Callable[[Library], tuple[tuple[Gpu, ...], str] | None]
+) -> tuple[tuple[Gpu, ...], str] | None:
+    try:
+        return ask(open_library(name))
+    except OSError:
+        return None
 
 
 def _visible(gpus: Sequence[Gpu], words: str) -> tuple[Gpu, ...]:
