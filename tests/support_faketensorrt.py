@@ -154,10 +154,12 @@ class _Config:
 
 
 class _Runtime:
+    engine_host_code_allowed = False
+
     def __init__(self, fake: FakeTensorRT) -> None:
         self._fake = fake
 
     def deserialize_cuda_engine(self, content: bytes) -> Any:
-        self._fake.calls.append(("deserialize", content))
+        self._fake.calls.append(("deserialize", content, self.engine_host_code_allowed))
         inspector = SimpleNamespace(get_engine_information=lambda form: f'{{"Layers": [], "as": "{form}"}}')
         return SimpleNamespace(create_engine_inspector=lambda: inspector)

@@ -21,15 +21,20 @@ ALL_FLAGS = dict.fromkeys(["VERSION_COMPATIBLE", "REFIT", "STRIP_PLAN", "TF32"])
 CAPABILITIES = dict.fromkeys(["NONE", "CURRENT", "SM75", "SM80", "SM86", "SM89", "SM120"])
 
 
-def module(flags: dict[str, Any]) -> SimpleNamespace:
+LEVELS = dict.fromkeys(["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"])
+
+
+def module(flags: dict[str, Any], levels: dict[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(
-        BuilderFlag=SimpleNamespace(__members__=flags), ComputeCapability=SimpleNamespace(__members__=CAPABILITIES)
+        BuilderFlag=SimpleNamespace(**flags),
+        ComputeCapability=SimpleNamespace(__members__=CAPABILITIES),
+        HardwareCompatibilityLevel=SimpleNamespace(**levels),
     )
 
 
-FULL = TensorRT(module(ALL_FLAGS), "tensorrt", "11.4.0.106")
-RTX = TensorRT(module(ALL_FLAGS), "tensorrt_rtx", "1.7.1.116")
-BARE = TensorRT(module({}), "tensorrt", "12.0.0.1")
+FULL = TensorRT(module(ALL_FLAGS, LEVELS), "tensorrt", "11.4.0.106")
+RTX = TensorRT(module(ALL_FLAGS, LEVELS), "tensorrt_rtx", "1.7.1.116")
+BARE = TensorRT(module({}, {}), "tensorrt", "12.0.0.1")
 ON_H100, ON_3090, NOWHERE = machine(H100), machine(RTX_3090), machine()
 
 
@@ -62,7 +67,8 @@ def test_possible_profiles_are_not() -> None:
         (FULL, {}, NOWHERE, "tensorrt builds on the GPU that is to run the plan, and there is none here; tensorrt_rtx"),
         (FULL, {"targets": ("sm_86",)}, ON_H100, r"target is sm_86, but tensorrt builds for the GPU at hand.*ampere\+"),
         (FULL, {"hardware_compatibility": "ampere+"}, machine(T4), "wants sm_80 or later; here is sm_75"),
-        (BARE, {"refit": True}, ON_H100, "tensorrt 12.0.0.1 has no flag REFIT"),
+        (BARE, {"refit": True}, ON_H100, r"tensorrt 12\.0\.0\.1 has no flag REFIT"),
+        (BARE, {"hardware_compatibility": "same"}, ON_H100, r"12\.0\.0\.1 has no hardware compatibility 'same'"),
         (RTX, {"version_compatible": True}, NOWHERE, "cannot build version-compatible plans: it has no lean runtime"),
         (RTX, {"hardware_compatibility": "same"}, ON_3090, "ignores hardware compatibility, so 'same' is refused"),
         (RTX, {"refit": True}, NOWHERE, "needs a driver to build with refit, and there is none here"),

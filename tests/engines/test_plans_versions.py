@@ -46,6 +46,7 @@ def test_the_order_is_network_parser_configuration_profiles_build_inspector(vers
     assert fake.arguments("workspace") == [(1 << 20,)]
     assert fake.arguments("profiling_verbosity") == [("DETAILED",)]
     assert fake.arguments("build") == [(True,)]
+    assert fake.arguments("deserialize") == [(b"a plan", True)]
     assert [shapes for _, *shapes in fake.arguments("set_shape")] == [
         [(1, 8, 8, 3)] * 3,
         [(1, 8, 8, 3), (4, 8, 8, 3), (8, 8, 8, 3)],

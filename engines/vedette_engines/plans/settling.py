@@ -65,10 +65,12 @@ def settle(request: PlanRequest, tensorrt: TensorRT, environment: Environment) -
         if not _TARGET.fullmatch(target):
             raise ImportInputError(f"target is {target!r}; allowed is a compute capability like sm_86")
     settled = _settle_rtx(request, tensorrt, environment) if tensorrt.is_rtx else _settle_full(request, environment)
-    known = getattr(tensorrt.module.BuilderFlag, "__members__", {})
     for flag in settled.flags:
-        if flag not in known:
+        if not hasattr(tensorrt.module.BuilderFlag, flag):
             raise ImportInputError(f"{tensorrt} has no flag {flag}")
+    level = settled.hardware_level
+    if level and not hasattr(tensorrt.module.HardwareCompatibilityLevel, level):
+        raise ImportInputError(f"{tensorrt} has no hardware compatibility {request.hardware_compatibility!r}")
     return settled
 
 
