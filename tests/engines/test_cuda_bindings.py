@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import ctypes
-import enum
 from pathlib import Path
 from typing import Any
 
@@ -18,71 +17,8 @@ from vedette_engines.cuda.base import CudaError
 
 driver = pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
 
-from vedette_engines.cuda import bindings  # noqa: E402 - after the library it needs
-
-
-class Result(enum.IntEnum):
-    CUDA_SUCCESS = 0
-    CUDA_ERROR_OUT_OF_MEMORY = 2
-    CUDA_ERROR_NOT_READY = 600
-    CUDA_ERROR_ILLEGAL_ADDRESS = 700
-
-
-class HostDriver:
-    """The driver's calls on the host's memory: copies happen at once, what is opened is counted."""
-
-    CUresult = Result
-    CUevent_flags = driver.CUevent_flags
-    CUstream_flags = driver.CUstream_flags
-    CUstreamCaptureMode = driver.CUstreamCaptureMode
-    CUdevice_attribute = driver.CUdevice_attribute
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, tuple[Any, ...]]] = []
-        self.fails: dict[str, Result] = {}
-        self.memory: dict[int, Any] = {}
-        self.values: dict[str, tuple[Any, ...]] = {
-            "cuDeviceGet": (0,),
-            "cuDevicePrimaryCtxRetain": ("context",),
-            "cuDeviceGetName": (b"Some GPU\0\0\0",),
-            "cuDeviceGetAttribute": (9,),
-            "cuDeviceTotalMem": (1 << 30,),
-            "cuMemGetInfo": (1 << 29, 1 << 30),
-            "cuStreamCreateWithPriority": (77,),
-            "cuEventCreate": (5,),
-            "cuEventElapsedTime": (1.5,),
-            "cuModuleLoadData": ("module",),
-            "cuModuleGetFunction": ("function",),
-            "cuStreamEndCapture": ("captured",),
-            "cuGraphInstantiate": ("graph",),
-            "cuCtxPopCurrent": ("context",),
-        }
-
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("cu"):
-            raise AttributeError(name)
-
-        def call(*arguments: Any) -> tuple[Any, ...]:
-            self.calls.append((name, arguments))
-            if name in self.fails:
-                return (self.fails[name],)
-            return (Result.CUDA_SUCCESS, *self._do(name, arguments))
-
-        return call
-
-    def _do(self, name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        if name in {"cuMemAlloc", "cuMemHostAlloc"}:
-            block = (ctypes.c_uint8 * arguments[0])()
-            self.memory[ctypes.addressof(block)] = block
-            return (ctypes.addressof(block),)
-        if name in {"cuMemFree", "cuMemFreeHost"}:
-            del self.memory[arguments[0]]
-        if name.startswith("cuMemcpy"):
-            ctypes.memmove(arguments[0], arguments[1], arguments[2])
-        return self.values.get(name, ())
-
-    def named(self, name: str) -> list[tuple[Any, ...]]:
-        return [arguments for called, arguments in self.calls if called == name]
+from support_cuda_bindings import HostDriver, Result  # noqa: E402 - after the library it needs
+from vedette_engines.cuda import bindings  # noqa: E402
 
 
 @pytest.fixture
@@ -168,13 +104,13 @@ def test_a_graph_is_captured_for_this_thread_alone_and_its_template_freed(host: 
     graph = stream.end_capture()
     stream.launch_graph(graph)
     assert host.named("cuStreamBeginCapture")[0][1] == driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-    assert host.named("cuGraphDestroy") == [("captured",)]
-    assert host.named("cuGraphLaunch")[0][0] == "graph"
+    assert host.named("cuGraphDestroy") == [([],)]
+    assert len(host.named("cuGraphLaunch")) == 1
 
 
 def test_a_kernel_gets_addresses_and_values_by_their_place(host: HostDriver) -> None:
     device = bindings.BindingsDevice(driver=host)
-    kernel, memory, stream = device.load(b"ptx").kernel("fill"), device.allocate(4), device.stream()
+    kernel, memory, stream = device.load(b"ptx").kernel("add"), device.allocate(4), device.stream()
     seen: list[tuple[int, float]] = []
 
     def look(*arguments: Any) -> tuple[Any, ...]:

@@ -7,10 +7,10 @@ becomes `CudaError` with CUDA's name for it and what was being done.
 from __future__ import annotations
 
 import contextlib
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cuda.bindings import driver as _driver
 
 from vedette_engines.cuda.base import STICKY_ERRORS, CudaError, DeviceFacts, Features
 from vedette_engines.cuda.host_memory import array_at
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+_driver: Any = importlib.import_module("cuda.bindings.driver")
 
 LIBRARY = "cuda-bindings"
 FEATURES = Features(graphs=True, priorities=True)

@@ -84,6 +84,8 @@ class Ledger:
                 other.start < end
                 and start < other.end
                 and (writes or other.writes)
+                # What works in place comes after itself.
+                and other.operation != operation
                 and not known.knows(other.operation)
             ):
                 how, other_how = ("writes" if kind else "reads" for kind in (writes, other.writes))

@@ -22,7 +22,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import itertools
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from vedette_engines.cuda.base import CudaError, DeviceFacts, Features
 from vedette_engines.cuda.ordering import Knowledge, MisuseError
@@ -72,6 +72,31 @@ class VirtualClock:
             advance(until)
 
         self._advance = both
+
+
+class SimulatedModule:
+    """Code on the device.
+
+    Args:
+        device: Whose.
+        kernels: What is in it, by name.
+    """
+
+    def __init__(self, device: SimulatedDevice, kernels: Mapping[str, SimulatedKernel]) -> None:
+        self._device = device
+        self._kernels = kernels
+
+    def kernel(self, name: str) -> SimulatedKernel:
+        """Find a function."""
+        if not self._device.is_open(self):
+            raise MisuseError(f"the kernel {name} is looked for in a module that was closed")
+        if name not in self._kernels:
+            raise CudaError("CUDA_ERROR_NOT_FOUND", f"looking for the kernel {name}", sticky=False)
+        return self._kernels[name]
+
+    def close(self) -> None:
+        """Unload it; may be called twice."""
+        self._device.closed(self)
 
 
 class SimulatedDevice:
@@ -186,17 +211,13 @@ class SimulatedDevice:
         self.opened(pinned, f"{array.nbytes} bytes of registered memory")
         return pinned
 
-    def load(self, code: bytes) -> Self:
+    def load(self, code: bytes) -> SimulatedModule:
         """Give the kernels that this device was made with, whatever the code."""
         if not code:
             raise CudaError("CUDA_ERROR_INVALID_IMAGE", "loading a module", sticky=False)
-        return self
-
-    def kernel(self, name: str) -> SimulatedKernel:
-        """Find a function."""
-        if name not in self._kernels:
-            raise CudaError("CUDA_ERROR_NOT_FOUND", f"looking for the kernel {name}", sticky=False)
-        return self._kernels[name]
+        module = SimulatedModule(self, self._kernels)
+        self.opened(module, "a module")
+        return module
 
     def close(self) -> None:
         """Check that nothing is left open or under way; may be called twice.
