@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support_middle import Cut, Middle
 from support_serving import ServerProcess
 from support_streams import GREY_FORMAT, grey, publish_gauge
 from support_wire import until
-from vedette_client import Client, Policy
+from vedette_client import Client, Policy, ReconnectOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,3 +84,28 @@ async def test_a_newer_version_takes_over_between_two_batches(root: Path) -> Non
             await asyncio.to_thread(server.wait_for, "engine swap")
             assert server.metrics['vedette_engine_swaps_total{engine="gauge"}'] == 1
         assert "Traceback" not in server.output
+
+
+async def test_a_stream_that_is_cut_while_a_version_takes_over_goes_on_where_it_was(root: Path) -> None:
+    async with Middle("") as middle:
+        with ServerProcess("--engines-dir", str(root), "--engine", "gauge", *FLAGS) as server:
+            middle.target = server.address
+
+            async def publish() -> None:
+                await asyncio.to_thread(publish_gauge, root, version="2")
+                await asyncio.to_thread(server.wait_for, "engine taken over")
+
+            middle.cuts = [Cut("down", 6, publish), Cut("up", 3), Cut("down", 2)]
+            async with Client(
+                middle.address, reconnect=ReconnectOptions(initial_s=0.001, max_s=0.05, give_up_s=20.0)
+            ) as client:
+                wanted = client.analyze(grey(range(120), fps=100), "cut", engines=["gauge"], policy=Policy.EVERY_FRAME)
+                verdicts = [verdict async for verdict in wanted]
+            assert middle.met == 3
+            assert "Traceback" not in server.output
+    assert [verdict.sequence for verdict in verdicts] == list(range(120))
+    versions = [verdict.results[0].version for verdict in verdicts]
+    assert versions == sorted(versions)
+    assert set(versions) == {"1", "2"}
+    scores = [verdict.detections[0].score for verdict in verdicts if verdict.detections]
+    assert scores == pytest.approx([value / 256 for value in range(120)][-len(scores) :])

@@ -11,6 +11,7 @@ from vedette_server.data.config import ChannelConfig, DeliveryPolicy, EngineRef
 from vedette_server.data.format import Codec, VideoFormat
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import UndecodableError
+from vedette_server.frame import Binding
 from vedette_server.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -249,3 +250,46 @@ def test_workers_end_also_while_frames_wait():
     pipeline.close()
     pipeline.close()
     assert not [thread for thread in pipeline._threads if thread.is_alive()]
+
+
+class Jobs:
+    """A source of jobs that a test hands out."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def take(self, now: float) -> Callable[[], None] | None:
+        return self.waiting.pop() if self.waiting else None
+
+    def due_at(self) -> float | None:
+        return 0.0 if self.waiting else None
+
+
+def test_a_source_brings_its_workers_and_takes_them_along(pipeline: Pipeline):
+    inference = engine(pipeline, 2)
+    camera = channel(pipeline, (inference,))
+    for _ in range(20):
+        source = Jobs()
+        pipeline.add_source(source, 2)
+        done = threading.Event()
+        source.waiting.append(done.set)
+        camera.arrive()
+        assert done.wait(20)
+        pipeline.remove_source(source, 2)
+        pipeline.remove_source(source, 2)
+        run(inference)
+    camera.wait_for(lambda: len(camera.analysed) == 20)
+    eventually(lambda: len(pipeline._threads) == 2)
+
+
+def test_a_channel_that_goes_over_takes_the_frames_along_that_wait(pipeline: Pipeline):
+    old, new = engine(pipeline, 1), engine(pipeline, 2)
+    camera = channel(pipeline, (old,))
+    camera.arrive(4)
+    eventually(lambda: camera.made == 1 + PENDING)
+    camera.binding = Binding((new,), camera.binding.reader)  # type: ignore[arg-type]
+    pipeline.rebind(camera)  # type: ignore[arg-type]
+    run(new, 3)
+    camera.wait_for(lambda: camera.analysed == [1, 2, 3])
+    run(old)
+    camera.wait_for(lambda: camera.analysed == [1, 2, 3, 0])

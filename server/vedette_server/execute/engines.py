@@ -303,14 +303,15 @@ class Engines:
 
     def tidy(self) -> None:
         """Bring channels in line that could not be before, and forget those that were away for long."""
+        self.show()
         for line in self.lines:
             with self._lock:
                 if line.roster.forget(time.time()):
                     self._choose_canaries(line)
                 channels = line.roster.here
                 figures = (len(line.chosen & channels.keys()), len(line.held))
-            self.apply(line)
-            self.show()
+            if line.trial or line.held:
+                self.apply(line)
             self.metrics.route(line.name).channels(*figures)
 
     def show(self) -> None:

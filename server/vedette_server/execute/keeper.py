@@ -7,6 +7,7 @@ never holds a lock while it waits for its turn.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from dataclasses import replace
@@ -31,6 +32,8 @@ LONGEST_PAUSE_S = 1.0
 # So long after a swap its effect is judged.
 AFTERMATH_S = 2.0
 SAVED_EVERY_S = 30.0
+# A version that could not be loaded is tried again: memory may have become free.
+RETRY_S = 60.0
 
 
 class Keeper:
@@ -100,7 +103,8 @@ class Keeper:
             return
         newer = version_key(bundle.version) > version_key(route.stable)
         withdrawn = route.stable in line.withdrawn or route.stable in self._engines.catalogue.withdrawn(line.name)
-        if bundle is line.refused or not (newer or withdrawn):
+        refused = bundle is line.refused and self._engines.clock() < line.retry_s
+        if refused or not (newer or withdrawn):
             return
         with line.changing:
             if line.route == route:
@@ -119,6 +123,10 @@ class Keeper:
             self._engines.metrics.route(line.name).refused()
             _log.warning("engine version refused, the one before it stays: %s %s: %s", line.name, version, reason)
 
+    def _refuse(self, line: Line, bundle: Bundle, reason: str, for_s: float) -> None:
+        line.refused, line.retry_s = bundle, self._engines.clock() + for_s
+        self._report(line, bundle.version, reason)
+
     def _take_over(self, line: Line, bundle: Bundle) -> None:
         """Load a version beside the one that runs, and let all channels go over to it."""
         engines, route = self._engines, line.route
@@ -127,12 +135,10 @@ class Keeper:
         try:
             new = engines.fleet.load(bundle, None if old is None else old.inference, quietly=True)
         except EngineError as error:
-            line.refused = bundle
-            self._report(line, bundle.version, str(error))
+            self._refuse(line, bundle, str(error), RETRY_S)
             return
         if old is not None and new.inference.label.task != old.inference.label.task:
-            line.refused = bundle
-            self._report(line, bundle.version, f"it is a {new.inference.label.task}")
+            self._refuse(line, bundle, f"it is a {new.inference.label.task}", math.inf)
             engines.fleet.close(new)
             return
         engines.fleet.engage(new)

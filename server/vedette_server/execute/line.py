@@ -47,6 +47,7 @@ class Line:
         withdrawn: Versions that were rolled back from.
         held: Channels that cannot go over to the version that is meant for them, and why.
         refused: The version that was seen last and could not be taken over.
+        retry_s: When it is tried again, monotonic seconds.
         reported: Bad versions that were reported, with the reasons.
         pulse: When batches ran.
         swap: The latest swap, until it was reported.
@@ -61,6 +62,7 @@ class Line:
     withdrawn: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)
     refused: Bundle | None = None
+    retry_s: float = 0.0
     reported: set[tuple[str, str]] = field(default_factory=set)
     pulse: Pulse = field(default_factory=Pulse)
     swap: Swap | None = None
