@@ -108,6 +108,12 @@ def test_an_engine_of_single_frames_is_built_for_single_frames(tmp_path: Path, r
         build_plan(wish(path), rtx, lambda _: None)
 
 
+def test_a_gap_between_profiles_is_said(tmp_path: Path, rtx: TensorRT) -> None:
+    said: list[str] = []
+    build_plan(wish(plain_model(tmp_path), profiles=(Profile(1, 1, 1), Profile(4, 4, 8))), rtx, said.append)
+    assert said == ["no profile takes a batch of 2, 3: such batches run padded to the next that one takes"]
+
+
 def test_targets_are_those_that_were_asked_for(tmp_path: Path, rtx: TensorRT) -> None:
     one = build_plan(wish(plain_model(tmp_path), targets=("sm_120",)), rtx, lambda _: None)
     all_of_them = build_plan(wish(plain_model(tmp_path)), rtx, lambda _: None)

@@ -9,7 +9,7 @@ import pytest
 from support_plans import H100, H100_PCIE, RTX_3090, T4, machine, plain_model, wish
 from vedette_engines.errors import ImportInputError
 from vedette_engines.plans.module import TensorRT
-from vedette_engines.plans.request import PlanRequest, Profile, check_profiles, plan_key
+from vedette_engines.plans.request import PlanRequest, Profile, check_profiles, plan_key, uncovered
 from vedette_engines.plans.settling import settle
 
 if TYPE_CHECKING:
@@ -56,6 +56,12 @@ def test_impossible_profiles_are_refused(profiles: tuple[Profile, ...], batch: i
 def test_possible_profiles_are_not() -> None:
     check_profiles((Profile(1, 1, 1), Profile(2, 4, 8)), None)
     check_profiles((Profile(1, 1, 1),), 1)
+
+
+def test_batches_between_profiles_are_told() -> None:
+    assert uncovered((Profile(1, 1, 1), Profile(4, 8, 8))) == (2, 3)
+    assert uncovered((Profile(8, 8, 16),)) == tuple(range(1, 8))
+    assert uncovered((Profile(1, 1, 1), Profile(1, 8, 32))) == ()
 
 
 @pytest.mark.parametrize(

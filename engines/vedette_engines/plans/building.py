@@ -24,7 +24,7 @@ from vedette_engines.plans.inspecting import inspect_layers
 from vedette_engines.plans.logging import make_logger
 from vedette_engines.plans.plan import Plan
 from vedette_engines.plans.progress import Cancel, make_monitor
-from vedette_engines.plans.request import check_profiles, plan_key
+from vedette_engines.plans.request import check_profiles, plan_key, uncovered
 from vedette_engines.plans.settling import Settled, settle
 from vedette_engines.plans.timing import TimingCache
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vedette_engines.plans.request import PlanRequest
 
 _POLL_S = 0.1
+_MOST_GAPS = 8
 
 
 class PlanRefusedError(ImportRefusedError):
@@ -98,6 +99,10 @@ def build_plan(
     check_profiles(request.profiles, _batch_of(model))
     work = _Work(request, tensorrt, settle(request, tensorrt, environment), content, model, progress)
     info = _describe(work, environment)
+    gaps = uncovered(request.profiles)
+    if gaps and _batch_of(model) is None:
+        shown = ", ".join(map(str, gaps[:_MOST_GAPS])) + (", ..." if len(gaps) > _MOST_GAPS else "")
+        work.notes.append(f"no profile takes a batch of {shown}: such batches run padded to the next that one takes")
     _run(work)
     if work.error is not None:
         raise work.error

@@ -94,6 +94,16 @@ def check_profiles(profiles: tuple[Profile, ...], batch: int | None) -> None:
             )
 
 
+def uncovered(profiles: tuple[Profile, ...]) -> tuple[int, ...]:
+    """Tell the batches, from one frame to the largest, that no profile takes: they run padded to the next that does."""
+    largest = max(profile.largest for profile in profiles)
+    return tuple(
+        batch
+        for batch in range(1, largest)
+        if not any(profile.smallest <= batch <= profile.largest for profile in profiles)
+    )
+
+
 def plan_key(request: PlanRequest, tensorrt: TensorRT, environment: Environment) -> str:
     """Hash all that decides a plan's bytes: 64 lower-case hexadecimal digits.
 
