@@ -220,6 +220,23 @@ def test_a_shadow_that_hangs_is_left_alone_and_cannot_be_promoted(showing: Showi
     over.set()
 
 
+def test_a_shadow_that_ends_leaves_nothing_behind(showing: Showing):
+    showing.house.publish("2")
+    showing.begin()
+    shadow = showing.house.engines.fleet.find("toy", "2")
+    assert shadow is not None
+    plain, shadow.inference.take = shadow.inference.take, lambda now: None  # type: ignore[method-assign]
+    for _ in range(3):
+        showing.show()
+    assert not shadow.inference.idle
+    showing.house.steering.change_route("toy", RouteChange(shadow=""))
+    assert shadow.inference.idle
+    shadow.inference.take = plain  # type: ignore[method-assign]
+    showing.house.now += 1000
+    showing.house.look()
+    assert showing.house.state("2") == "available"
+
+
 def test_a_promoted_shadow_runs_for_channels(showing: Showing):
     showing.house.publish("2")
     showing.begin()

@@ -87,7 +87,8 @@ class Keeper:
                 with line.changing:
                     resume_trials(self._engines, line, quietly=True)
         self._retire()
-        if now - self._saved_s >= SAVED_EVERY_S:
+        if now - self._saved_s >= SAVED_EVERY_S and any(line.trial for line in self._engines.lines):
+            # Who is there decides who runs a canary, after a restart, too.
             self._saved_s = now
             self._engines.save()
 

@@ -149,6 +149,13 @@ class LocalInference:
         with self._lock:
             self._batcher.put(surface, self._clock())
 
+    def drop_waiting(self) -> None:
+        """Forget the surfaces whose batch has not left, and take their slots back; nobody is told."""
+        with self._lock:
+            waiting = self._batcher.drain()
+        for surface in waiting:
+            self._slots.release(surface.slot)
+
     def take(self, now: float) -> Callable[[], None] | None:
         """Return the run of a batch that is due, if a lane is free for it."""
         with self._lock:

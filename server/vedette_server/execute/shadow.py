@@ -99,6 +99,9 @@ class Shadow:
         self._stopping = True
         self._stirred.set()
         self._thread.join(LAST_BATCH_S)
+        if not self._loaded.working:
+            # Nobody would ever run them.
+            self._inference.drop_waiting()
         return not self._thread.is_alive()
 
     def look(self, frame: Frame, slot: Slot, *, idle: bool) -> Look | None:
