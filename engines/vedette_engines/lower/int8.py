@@ -25,7 +25,14 @@ from vedette_engines.graft.builder import PREFIX
 from vedette_engines.graft.engine import FRAMES
 from vedette_engines.graft.session import Session
 from vedette_engines.lower.plan import WEIGHTED_OPS, CalibrationPlan, Quantised
-from vedette_engines.lower.prepare import float_activations, idle_nodes, is_grafted, load_engine, weighted_nodes
+from vedette_engines.lower.prepare import (
+    float_activations,
+    idle_nodes,
+    is_grafted,
+    last_outputs,
+    load_engine,
+    weighted_nodes,
+)
 from vedette_engines.lower.ranges import Calibration, calibrate
 from vedette_engines.lower.shield import activations_of, shield
 
@@ -88,7 +95,13 @@ class Quantiser:
         (folder / RANGES_FILE).write_text(json.dumps(self._ranges(), indent=1) + "\n", encoding="utf-8")
 
     def _ranges(self) -> dict[str, tuple[float, float]]:
-        return self.calibration.ranges(self.plan, symmetric=self.target == "tensorrt")
+        """Settle the ranges; a model's answer keeps all of its own.
+
+        The rarest values of a detector's last layers are its detections: cut off, their scores would sink.
+        """
+        ranges = self.calibration.ranges(self.plan, symmetric=self.target == "tensorrt")
+        extremes = self.calibration.extremes
+        return ranges | {name: extremes[name] for name in last_outputs(self.model.graph) if name in extremes}
 
     def quantise(self, exclude: Sequence[str] = ()) -> Quantised:
         """Quantise all that the plan says but for these nodes, and try the result.

@@ -77,10 +77,7 @@ def idle_nodes(graph: GraphProto, quantised: Collection[str]) -> set[str]:
     Those are all that do not lead from one of the quantised layers (or from the picture) to another: rounding there
     costs accuracy and saves nothing. What stands behind the last layer of a branch is among them.
     """
-    leads_on: set[str] = set()
-    for node in reversed(graph.node):
-        if node.name in quantised or (_between(node) and any(output in leads_on for output in node.output)):
-            leads_on.update(node.input)
+    leads_on = _leading_to(graph, quantised)
     constants = {tensor.name for tensor in graph.initializer}
     made = {output: node for node in graph.node for output in node.output}
     comes_from: set[str] = set()
@@ -94,6 +91,22 @@ def idle_nodes(graph: GraphProto, quantised: Collection[str]) -> set[str]:
         if _between(node) and not (begun and any(output in leads_on for output in node.output)):
             idle.add(node.name)
     return idle
+
+
+def last_outputs(graph: GraphProto) -> set[str]:
+    """Name what the last layer of each branch gives: the model's answer, as logits or offsets."""
+    layers = weighted_nodes(graph)
+    leads_on = _leading_to(graph, {node.name for node in layers})
+    return {node.output[0] for node in layers if node.output[0] not in leads_on}
+
+
+def _leading_to(graph: GraphProto, layers: Collection[str]) -> set[str]:
+    """Name the tensors from which a way leads to one of these layers."""
+    leads_on: set[str] = set()
+    for node in reversed(graph.node):
+        if node.name in layers or (_between(node) and any(output in leads_on for output in node.output)):
+            leads_on.update(node.input)
+    return leads_on
 
 
 def _between(node: NodeProto) -> bool:
