@@ -141,6 +141,15 @@ def test_a_program_is_exported_and_run_within_its_limits(tmp_path: Path) -> None
     assert "--input-size is (9, 8)" in refusal(SourceSpec(str(path), input_size=(9, 8)), tmp_path / "again")
 
 
+def test_a_program_whose_batch_has_no_upper_limit_is_exported(tmp_path: Path) -> None:
+    path = program(support_torch_sources.Base().eval(), tmp_path / "net.pt2", min=1)
+
+    exported, _ = export(SourceSpec(str(path)), tmp_path)
+
+    assert batch_of(exported.onnx) != 1
+    assert_same(exported, open_reference(SourceSpec(str(path))), 5)
+
+
 def test_a_program_of_one_frame_is_exported_as_such_and_run_frame_by_frame(tmp_path: Path) -> None:
     spec = SourceSpec(str(program(support_torch_sources.Base().eval(), tmp_path / "net.pt2", batch=1)))
 
@@ -182,6 +191,21 @@ def test_torchscript_goes_through_its_own_exporter(tmp_path: Path) -> None:
     assert "give --input-size" in refusal(SourceSpec(str(path)), tmp_path / "again")
     dynamo = SourceSpec(str(path), input_size=(SIDE, SIDE), exporter="dynamo")
     assert "allowed is auto, torchscript" in refusal(dynamo, tmp_path / "again")
+
+
+def test_scripted_torchscript_with_lists_of_tuples_is_frozen_first(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.ts"
+    silent(lambda: torch.jit.script(support_torch_models.tiny_yolo()).save(str(path)))
+    spec = SourceSpec(str(path), input_size=(64, 64))
+    capfd.readouterr()
+
+    exported, said = export(spec, tmp_path)
+
+    assert capfd.readouterr() == ("", "")
+    assert any("an export failed, torch.onnx (TorchScript): RuntimeError: Couldn't lower" in line for line in said)
+    assert_same(exported, open_reference(spec), side=64)
 
 
 def test_torchscript_that_was_traced_in_training_mode_is_refused(tmp_path: Path) -> None:
@@ -516,6 +540,7 @@ def test_a_full_disk_is_told_as_such_and_leaves_nothing(tmp_path: Path, monkeypa
 
 def test_exporting_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     refusal(odd("Hopeless"), tmp_path)
+    refusal(odd("Unsupported"), tmp_path)
     export(odd("Lone"), tmp_path)
 
     assert capfd.readouterr() == ("", "")

@@ -2,7 +2,7 @@
 
 ```toml
 [source]
-model = "yard.py:make"           # or an ONNX file, a .pt2 program, a TorchScript file
+model = "yard:make"              # or an ONNX file, a .pt2 program, a TorchScript file
 weights = "yard.pt"
 input_size = "640x384"
 

@@ -7,7 +7,8 @@ can silently write down what happened to be true for the example.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from vedette_engines.sources.explaining import DisagreementError, Failure, expla
 from vedette_engines.sources.kinds import Kind
 from vedette_engines.sources.modes import source_place
 from vedette_engines.sources.outputs import Flat
-from vedette_engines.sources.quiet import branches_fixed, quiet
+from vedette_engines.sources.quiet import branches_fixed, mute, quiet
 from vedette_engines.sources.session import PlainSession
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ BATCH_NAME = "batch"
 _TOLERANCE = 1e-3
 _HALF_TOLERANCE = 2e-2  # two runtimes round half precision at different places
 _DATA_DEPENDENT = "data-dependent"
+_QUOTED_OPERATOR = re.compile(r"'(\w+::\w+)'")
 # The disk's fault and not the model's: another way of exporting does not help.
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
@@ -50,16 +52,19 @@ class Way:
         batch: Frames in the example.
         dynamic: The batch stays open.
         scripted: Compile the model's Python before, so that what depends on values stays in the graph.
+        frozen: Freeze compiled Python before: that unrolls loops over lists, which the exporter does not take.
     """
 
     exporter: str
     batch: int
     dynamic: bool
     scripted: bool = False
+    frozen: bool = False
 
     def __str__(self) -> str:
         words = {"dynamo": "torch.onnx (dynamo)", "torchscript": "torch.onnx (TorchScript)"}[self.exporter]
-        return words + (" of the scripted model" if self.scripted else "") + ("" if self.dynamic else ", batch 1")
+        model = " of the scripted model" if self.scripted else " of the frozen model" if self.frozen else ""
+        return words + model + ("" if self.dynamic else ", batch 1")
 
 
 def export_model(spec: SourceSpec, model: TorchModel, target: Path, say: Callable[[str], None]) -> str:
@@ -120,7 +125,9 @@ def _ways(spec: SourceSpec, model: TorchModel, answer: Answer) -> Sequence[Way]:
         raise ImportInputError(f"--exporter torchscript cannot take a program ({model.what}); allowed is auto, dynamo")
     batch = 1 if answer.lone else EXAMPLE_BATCH
     dynamo, torchscript = Way("dynamo", batch, not answer.lone), Way("torchscript", batch, not answer.lone)
-    if model.kind == Kind.TORCHSCRIPT or spec.exporter == "torchscript":
+    if model.kind == Kind.TORCHSCRIPT:
+        return [torchscript, replace(torchscript, frozen=True)]
+    if spec.exporter == "torchscript":
         return [torchscript]
     if model.kind == Kind.PROGRAM:
         return [dynamo]
@@ -134,7 +141,7 @@ def _next_ways(ways: Sequence[Way], failures: Sequence[Failure]) -> Sequence[Way
     told = explain([last])
     if _DATA_DEPENDENT in told:
         # A trace would take the example's branch for all pictures: only a compiled model keeps both.
-        return [Way(way.exporter, way.batch, way.dynamic, scripted=True) for way in ways if way.exporter != "dynamo"]
+        return [replace(way, scripted=True) for way in ways if way.exporter != "dynamo"]
     if not isinstance(last.error, _FixedBatchError):
         return [way for way in ways if way.exporter != "dynamo"]
     return ways
@@ -150,6 +157,9 @@ def _export(way: Way, spec: SourceSpec, model: TorchModel, answer: Answer, targe
     options: dict[str, Any] = {"input_names": [INPUT_NAME], "output_names": list(answer.names)}
     options |= {"opset_version": spec.opset, "external_data": False, "verbose": False}
     source: Any = model.program if model.program is not None else model.model
+    if way.frozen:
+        with quiet():
+            source = torch.jit.freeze(source)
     if answer.nested and model.program is None:
         source = Flat(source).eval()
     if way.exporter == "dynamo":
@@ -160,7 +170,7 @@ def _export(way: Way, spec: SourceSpec, model: TorchModel, answer: Answer, targe
         options["dynamo"] = False
         if way.dynamic:
             options["dynamic_axes"] = {name: {0: BATCH_NAME} for name in (INPUT_NAME, *answer.names)}
-    with torch.no_grad(), quiet() as caught:
+    with torch.no_grad(), quiet() as caught, mute():
         if way.scripted:
             source = torch.jit.script(source)
         torch.onnx.export(source, example, str(target), **options)
@@ -213,10 +223,10 @@ def _compare(wanted: list[Any], got: list[Any], names: Sequence[str], count: int
 def _script_place(model: TorchModel, error: BaseException) -> str:
     """Find the line of an operator that the TorchScript exporter does not know; it names the operator only."""
     graph = getattr(model.model, "inlined_graph", None)
-    words = str(error).split("'")
-    if graph is None or len(words) < 2:
+    named = _QUOTED_OPERATOR.search(str(error))
+    if graph is None or named is None:
         return ""
-    nodes = graph.findAllNodes(words[1])
+    nodes = graph.findAllNodes(named[1])
     return source_place(nodes[0]).removeprefix(" at ") if nodes else ""
 
 

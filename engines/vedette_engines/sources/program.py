@@ -71,11 +71,8 @@ def _batches(program: Any, batch: Any, what: str) -> tuple[int, int | None]:
     limits = program.range_constraints.get(batch.node.expr)
     if limits is None:
         return 1, None
-    try:
-        most: int | None = int(limits.upper)
-    except (OverflowError, TypeError, ValueError):
-        most = None
-    return max(1, int(limits.lower)), most
+    most = limits.upper  # sympy's: a number, or an infinity, of which torch has its own
+    return max(1, int(limits.lower)), int(most) if most.is_Integer else None
 
 
 def evaluation_mode(program: Any, what: str, notes: list[str]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,26 @@ def quiet() -> Iterator[Sequence[warnings.WarningMessage]]:
             yield caught
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def mute() -> Iterator[None]:
+    """Take what C++ writes past Python to standard output and standard error, too.
+
+    The TorchScript exporter prints its whole graph when it fails.
+    """
+    with contextlib.ExitStack() as stack:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        stack.callback(os.close, nowhere)
+        for stream, descriptor in ((sys.__stdout__, 1), (sys.__stderr__, 2)):
+            with contextlib.suppress(OSError, ValueError):  # it is closed: nothing can be written to it
+                if stream is not None:
+                    stream.flush()
+                kept = os.dup(descriptor)
+                stack.callback(os.close, kept)
+                os.dup2(nowhere, descriptor)
+                stack.callback(os.dup2, kept, descriptor)
+        yield
 
 
 def branches_fixed(caught: Sequence[warnings.WarningMessage]) -> tuple[str, ...]:
