@@ -58,7 +58,7 @@ def on_pycuda(*, lent: bool = False) -> Iterator[Any]:
         yield device
     device.close()
     assert driver.memory == {}
-    assert (driver.entered, driver.retained) == (0, 0)
+    assert (driver.entered, driver.stale, driver.retained) == (0, 0, 0)
 
 
 DEVICES = {

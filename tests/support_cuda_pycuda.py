@@ -132,7 +132,9 @@ class Context:
         self._driver.entered += 1
 
     def detach(self) -> None:
+        # pycuda forgets that it is current, but leaves it so.
         self._driver.pop()
+        self._driver.stale += 1
         self._driver.retained -= 1
 
 
@@ -162,6 +164,7 @@ class FakePycuda(threading.local):
     Error, MemoryError, LogicError, LaunchError = PycudaError, PycudaMemoryError, PycudaLogicError, PycudaLaunchError
     event_flags = EventFlags
     entered = 0
+    stale = 0
 
     def __init__(self, state: dict[str, Any]) -> None:
         # Called anew in each thread; what is shared comes from outside.

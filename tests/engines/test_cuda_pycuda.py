@@ -109,7 +109,7 @@ def test_the_context_is_let_go_of_once_and_is_current_nowhere_after(driver: Fake
     device = PycudaDevice(0, driver)
     device.close()
     device.close()
-    assert (driver.retained, driver.entered) == (0, 0)
+    assert (driver.retained, driver.entered, driver.stale) == (0, 0, 0)
 
 
 def test_what_was_given_back_is_not_used(driver: FakePycuda) -> None:
