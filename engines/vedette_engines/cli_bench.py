@@ -45,6 +45,34 @@ Precision = Annotated[
     str, typer.Option(metavar="fp32|fp16|int8", help="Which of the engine's files. Default: the most exact one.")
 ]
 
+Runners = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RUNNER",
+        help="onnxruntime, optimised, openvino, cuda, torch or torchscript; may be repeated. "
+        "Default: all that can run here.",
+    ),
+]
+Frames = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="PATH",
+        help="Videos, pictures or folders to run and to measure accuracy on; may be repeated. "
+        "Default: noise, and the accuracy that the build measured.",
+    ),
+]
+Source = Annotated[
+    str, typer.Option(metavar="SOURCE", help="The model: module:factory or a file.", rich_help_panel=_SOURCE)
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="State dict for module:factory.", rich_help_panel=_SOURCE),
+]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Allow files that run code when they are loaded.", rich_help_panel=_SOURCE),
+]
+
 
 def bench_command(
     name: Name,
@@ -52,35 +80,13 @@ def bench_command(
     batch: Annotated[str, typer.Option(metavar="N,N...", help="Batch sizes.")] = "1,8,32",
     seconds: Annotated[str, typer.Option(metavar="S", help="Time for all candidates together.")] = "60",
     threads: Threads = "",
-    runner: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RUNNER",
-            help="onnxruntime, optimised, openvino, cuda, torch or torchscript; may be repeated. "
-            "Default: all that can run here.",
-        ),
-    ] = None,
-    frames: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="PATH",
-            help="Videos, pictures or folders to run and to measure accuracy on; may be repeated. "
-            "Default: noise, and the accuracy that the build measured.",
-        ),
-    ] = None,
+    runner: Runners = None,
+    frames: Frames = None,
     frame_count: Annotated[str, typer.Option(metavar="N", help="How many frames of them.")] = "64",
     memory: Annotated[bool, typer.Option(help="Measure memory, in a process for each candidate.")] = True,
-    source: Annotated[
-        str, typer.Option(metavar="SOURCE", help="The model: module:factory or a file.", rich_help_panel=_SOURCE)
-    ] = "",
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="State dict for module:factory.", rich_help_panel=_SOURCE),
-    ] = None,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Allow files that run code when they are loaded.", rich_help_panel=_SOURCE),
-    ] = False,
+    source: Source = "",
+    weights: Weights = None,
+    trust: Trust = False,
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write all figures as JSON.", rich_help_panel=_RESULTS)
     ] = None,
