@@ -39,7 +39,8 @@ def test_yolox_nano_sees_in_eight_bits_what_it_saw_before(tmp_path: Path) -> Non
     frames = read_frames(split.calibration, spec, 8)
     plan = CalibrationPlan(exclude=SENSITIVE)
     quantised = to_int8(made.content, frames, plan, "onnxruntime", tmp_path, silent)
-    assert len(quantised.quantised_nodes) == 109
+    # Nor the nine layers of the answer.
+    assert len(quantised.quantised_nodes) == 100
     agreement = compare_engines(
         made.manifest,
         infer_with_onnxruntime(made.content),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ RANGES_FILE = "ranges.json"
 # The narrowest range, so that a tensor that is always 0 has a scale.
 _LEAST_WIDTH = 1e-6
 
+_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+# Share of the weights that the layers of the answer may have to be left out.
+_SMALL_ANSWER = 0.1
+
 _OPTIONS: dict[Target, dict[str, Any]] = {
     "onnxruntime": {"ActivationSymmetric": False, "WeightSymmetric": True},
     "tensorrt": {
@@ -85,10 +90,26 @@ class Quantiser:
     def candidates(self) -> tuple[str, ...]:
         """Names of the nodes with weights that the plan lets be quantised."""
         ops = self.plan.ops_for(self.target)
-        kept = set(self.plan.exclude)
+        kept = {*self.plan.exclude, *self._answering()}
         return tuple(
             node.name for node in weighted_nodes(self.model.graph) if node.op_type in ops and node.name not in kept
         )
+
+    def _answering(self) -> set[str]:
+        """Name the convolutions that give the model's answer, where they are small.
+
+        ONNX Runtime rounds what a quantised convolution gives (a matrix may give float32). Rounded logits move a
+        detector's scores: YOLOX-nano's by 0.08 instead of 0.03, for a saving that cannot be measured.
+        """
+        if self.target != "onnxruntime":
+            return set()
+        graph = self.model.graph
+        sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+        last = last_outputs(graph)
+        found = [node for node in weighted_nodes(graph) if node.op_type in _CONVOLUTIONS and node.output[0] in last]
+        total = sum(sizes.get(node.input[1], 0) for node in weighted_nodes(graph))
+        small = sum(sizes.get(node.input[1], 0) for node in found) <= _SMALL_ANSWER * total
+        return {node.name for node in found} if small else set()
 
     def write_ranges(self, folder: Path) -> None:
         """Write `RANGES_FILE`: by tensor the range that eight bits cover."""
