@@ -4,7 +4,7 @@ The source is compiled as C++ and run over the whole grid; where there is no com
 
 Bounds against the CPU path, stated here and held on drawn pictures and real frames: BGR and RGB at most 1 of 255 (the
 resizing libraries round differently), NV12 at most 4 and 0.1 on average; 32 and 0.5 where the fitted width and height
-are both odd, since swscale takes another way there.
+are both odd, since swscale takes another way there. Measured on x86-64; elsewhere swscale rounds otherwise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from support_cuda import DEVICES
 from support_cuda_kernels import KERNELS
 from support_cuda_letterbox import GUARD, Picture, drawn, noise, on_cpu, on_device
 from vedette_engines.cuda import kernels
-from vedette_engines.cuda.base import ForeignMemory
+from vedette_engines.cuda.base import CudaError, ForeignMemory
 from vedette_engines.cuda.colour import MATRICES, yuv_colour
 from vedette_engines.cuda.letterbox_twin import letterbox
 from vedette_engines.cuda.letterboxing import BLOCK, DeviceLetterbox, Surface, SurfaceKind
@@ -274,6 +274,15 @@ def test_a_launch_that_would_write_elsewhere_is_refused(change: dict[str, Any], 
 def test_a_surface_that_leaves_its_memory_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(ForeignMemory(4096, 192))
+
+
+def test_a_letterbox_that_was_closed_launches_nothing() -> None:
+    device = SimulatedDevice(kernels=KERNELS)
+    box, batch, stream = DeviceLetterbox(device, 8, 8), device.allocate(192), device.stream()
+    box.close()
+    box.close()
+    with pytest.raises(CudaError, match="using a letterbox that was closed"):
+        box.launch(stream, Surface.packed(SurfaceKind.BGR, batch, 8, 8), batch, 0, Letterbox(8, 8).place(8, 8))
 
 
 def test_a_picture_beyond_the_kernels_numbers_is_refused() -> None:

@@ -10,6 +10,7 @@ import pytest
 from support_cuda_letterbox import drawn, noise, on_cpu, on_device
 from support_cuda_seam import SeamSuite
 from vedette_engines.cuda.colour import yuv_colour
+from vedette_engines.cuda.error_texts import NAMES
 from vedette_engines.cuda.letterbox_twin import letterbox
 from vedette_engines.cuda.letterboxing import DeviceLetterbox, SurfaceKind
 from vedette_engines.cuda.opening import open_device
@@ -105,3 +106,13 @@ def test_a_graph_that_letterboxes_again_sees_the_new_picture(device: Any) -> Non
         assert np.array_equal(taken.array.reshape(64, 64, 3), by_twin(picture, fit, 0, None))
     for thing in (graph, given, taken, memory, batch, box, stream):
         thing.close()
+
+
+def test_the_driver_calls_its_errors_as_the_table_does() -> None:
+    driver = pytest.importorskip("cuda.bindings.driver")
+    try:
+        open_device().close()
+    except LoadError as error:
+        pytest.skip(str(error))
+    for text, name in NAMES.items():
+        assert driver.cuGetErrorString(getattr(driver.CUresult, name))[1].decode() == text

@@ -1,5 +1,6 @@
 """One small seam to the CUDA driver, and what stands behind it.
 
-`base.py` is the seam, `simulated.py` a device for tests that catches misuse. Nothing here is imported on a machine
-without the extra that brings a CUDA library.
+`base.py` is the seam; `bindings.py` and `pycuda_driver.py` implement it, `opening.py` chooses, and `simulated.py` is a
+device for tests that catches misuse. `letterboxing.py` launches the one kernel of ours, in `kernels/`. What needs a
+CUDA library is imported by `opening.py` alone, when a device is opened.
 """

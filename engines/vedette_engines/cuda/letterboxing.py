@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from vedette_engines.cuda import kernels
+from vedette_engines.cuda.base import CudaError
 
 if TYPE_CHECKING:
-    from vedette_engines.cuda.base import Device, DeviceBuffer, Stream
+    from vedette_engines.cuda.base import Device, DeviceBuffer, Kernel, Stream
     from vedette_engines.cuda.colour import YuvColour
 
 BLOCK = (32, 8)
@@ -162,7 +163,7 @@ class DeviceLetterbox:
         self._size = (width, height)
         self._pad = pad
         self._module = device.load(kernels.ptx("letterbox"))
-        self._kernel = self._module.kernel("letterbox")
+        self._kernel: Kernel | None = self._module.kernel("letterbox")
         self._grid = (-(-width // BLOCK[0]), -(-height // BLOCK[1]))
 
     @property
@@ -194,6 +195,9 @@ class DeviceLetterbox:
                 is more than the kernel computes with.
             CudaError: The launch failed.
         """
+        kernel = self._kernel
+        if kernel is None:
+            raise CudaError("CUDA_ERROR_INVALID_HANDLE", "using a letterbox that was closed", sticky=False)
         self._check(surface, target, slot_index, place, colour)
         width, height = self._size
         numbers = (
@@ -205,10 +209,12 @@ class DeviceLetterbox:
             *(surface.luma, np.int64(surface.luma_at), surface.chroma, np.int64(surface.chroma_at)),
             *(target, np.int64(slot_index * self.slot_bytes), *map(np.int32, numbers)),
         )
-        stream.launch(self._kernel, self._grid, BLOCK, arguments)
+        stream.launch(kernel, self._grid, BLOCK, arguments)
 
     def close(self) -> None:
-        """Unload the kernel; may be called twice. No launch may be under way."""
+        """Unload the kernel, attached; may be called twice. No launch may be under way."""
+        # pycuda unloads a module when no kernel of it is left.
+        self._kernel = None
         self._module.close()
 
     def _check(
