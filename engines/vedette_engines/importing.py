@@ -182,6 +182,8 @@ def make_engine(
     batches = [1] if prepared.fixed_batch else [1, TRIED_BATCH]
     report = parity.check_parity(Session(content, "the engine"), original, samples, batches, tolerance)
     say(f"agrees with the original: {_summary(report)}")
+    if not report.rows_above_floor:
+        say(f"nothing is scored {request.score_floor:g} or more on any frame: are --scale, --order and --head right?")
     manifest = Manifest(
         name=request.name,
         version=request.version,
@@ -198,15 +200,24 @@ def make_engine(
 
 def _check_place(request: ImportRequest) -> None:
     """Find out now what publishing would refuse after all the work."""
-    if not NAME_PATTERN.fullmatch(request.name):
-        raise ImportInputError(f"--name is {request.name!r}; allowed is {NAME_PATTERN.pattern}")
-    if not VERSION_PATTERN.fullmatch(request.version):
-        raise ImportInputError(f"--version is {request.version!r}; allowed is {VERSION_PATTERN.pattern}")
+    check_names(request)
     target = request.root / request.name / request.version
     if target.exists():
         raise ImportInputError(
             f"engine {request.name} {request.version} exists already in {target}; give a new --version"
         )
+
+
+def check_names(request: ImportRequest) -> None:
+    """Check what becomes names of folders.
+
+    Raises:
+        ImportInputError: One cannot.
+    """
+    if not NAME_PATTERN.fullmatch(request.name):
+        raise ImportInputError(f"--name is {request.name!r}; allowed is {NAME_PATTERN.pattern}")
+    if not VERSION_PATTERN.fullmatch(request.version):
+        raise ImportInputError(f"--version is {request.version!r}; allowed is {VERSION_PATTERN.pattern}")
 
 
 def _check_numbers(request: ImportRequest) -> None:

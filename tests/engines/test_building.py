@@ -85,7 +85,11 @@ def test_a_build_goes_the_whole_way_and_its_bundle_runs(place: Path) -> None:
     inside = json.loads((bundle.path / "report.json").read_text())
     assert inside["outcome"] == "done"
     assert {stage["name"] for stage in inside["stages"]} >= {"export", "engine", "truth", "fp16-against-fp32"}
-    assert "# Build of colours" in (bundle.path / "report.md").read_text()
+    written = (bundle.path / "report.md").read_text()
+    assert "# Build of colours" in written
+    assert "| model.int8.onnx | onnxruntime | int8 |" in written
+    assert "| top-1 agreement | 1 | >= 0.99 |" in written
+    assert "nobody but the model itself" not in written
 
 
 def test_a_second_build_with_nothing_changed_does_nothing(place: Path) -> None:
@@ -173,6 +177,9 @@ def test_a_refusal_is_remembered_and_a_wider_gate_judges_again(place: Path) -> N
         ({"source": "nowhere.onnx"}, "nowhere.onnx"),
         ({"frames": ["monday"], "validation": ["tuesday"]}, "--frames"),
         ({"opset": "11"}, "--opset is '11'"),
+        ({"name": "../../colours"}, "--name is '../../colours'"),
+        ({"version": ".."}, "--version is '..'"),
+        ({"head": "classifyer"}, "--head is 'classifyer'"),
     ],
 )
 def test_a_wrong_request_is_told_in_one_line(
@@ -185,9 +192,11 @@ def test_a_wrong_request_is_told_in_one_line(
         if name in {"validation", "calibration", "frames"}
     }
     truth = {"truth": Path(changes["truth"])} if "truth" in changes else {}
+    said: list[str] = []
     with pytest.raises(EnginesError, match=says) as caught:
-        build(place, **(changes | paths | truth))
+        Builder(build_request(words(place, **(changes | paths | truth))), said.append).run()
     assert "\n" not in str(caught.value)
+    assert said == []  # nothing was done for it
     assert not (place / "engines").exists()
 
 
@@ -222,6 +231,17 @@ def test_a_file_instead_of_the_engines_folder_is_told(place: Path) -> None:
         build(place, version="7")
     with pytest.raises(EnginesError, match="engines"):
         build(place)
+
+
+def test_without_truth_it_is_said_that_nobody_judged(place: Path) -> None:
+    assert any("--truth or --reference" in note for note in build(place).notes)
+
+
+def test_what_went_wrong_first_is_told_though_the_report_cannot_be_written(place: Path) -> None:
+    (place / "report").write_text("")
+    (place / "colours.names").write_text("red\ngreen\n")
+    with pytest.raises(ImportInputError, match="2 labels"):
+        build(place, report=place / "report")
 
 
 def test_a_full_disk_while_publishing_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

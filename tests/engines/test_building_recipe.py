@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WHOLE = """
 [source]
-model = "yard.py:make"
+model = "yard:make"
 weights = "yard.pt"
 input_size = "640x384"
 opset = 20
@@ -60,7 +60,7 @@ def read(tmp_path: Path, text: str) -> dict[str, object]:
 
 def test_a_recipe_gives_the_words_of_the_command_line(tmp_path: Path) -> None:
     words = read(tmp_path, WHOLE)
-    assert words["source"] == "yard.py:make"
+    assert words["source"] == "yard:make"
     assert (words["input_size"], words["opset"], words["min_score"]) == ("640x384", "20", "0.4")
     assert words["mean"] == "0.485,0.456,0.406"
     assert (words["head"], words["activated"], words["auto_exclude"]) == ("yolov8", True, True)
@@ -76,6 +76,15 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path) -> None:
     assert words["labels"] == tmp_path / "yard.names"
     assert words["calibration"] == [tmp_path / "clips/monday.mp4", tmp_path / "clips/night.mp4"]
     assert words["validation"] == [tmp_path / "clips/tuesday.mp4"]
+
+
+def test_an_option_that_is_yes_or_no_is_told_from_a_value(tmp_path: Path) -> None:
+    parameters = inspect.signature(build_command).parameters.values()
+    flags = {entry.name for entry in parameters if "bool" in str(get_args(entry.annotation)[0])}
+    assert flags >= {"trust", "unit_length", "activated"}
+    for name in flags:
+        section = next((section for section, names in SECTIONS.items() if name in names), "output")
+        assert read(tmp_path, f"[{section}]\n{name} = true\n")[name] is True
 
 
 def test_a_source_that_is_a_file_is_relative_to_the_recipe_and_a_module_is_not(tmp_path: Path) -> None:

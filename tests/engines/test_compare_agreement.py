@@ -187,7 +187,7 @@ def test_what_came_of_it_is_plain_data_the_same_every_time() -> None:
     def text() -> str:
         worse = [rows(A), rows(C), rows(A, C)]
         found = compare_engines(detector(), saying(SEEN), saying(worse), numbered(3))
-        return json.dumps([found.to_json(), found.tables(), found.lines()], allow_nan=False)
+        return json.dumps([found.to_json(), found.tables({}), found.lines()], allow_nan=False)
 
     assert text() == text()
     assert json.loads(text())[0]["classes"][1] == {

@@ -56,6 +56,16 @@ def test_each_sub_folder_of_pictures_is_one_clip_and_so_are_loose_pictures(tmp_p
     assert clips == {"day": 2, "1.png": 1, "loose.jpg": 1}
 
 
+def test_videos_and_pictures_are_found_at_any_depth_but_for_what_is_hidden(tmp_path: Path) -> None:
+    video(tmp_path / "yard/monday/cam.mp4", seed=1)
+    picture(tmp_path / "yard/monday/stills/1.png", 9)
+    picture(tmp_path / "yard/.thumbnails/1.png", 10)
+    (tmp_path / "yard/again").symlink_to(tmp_path, target_is_directory=True)
+    said: list[str] = []
+    assert [clip.name for clip in find_clips([tmp_path], "--frames", said.append)] == ["cam.mp4", "1.png"]
+    assert said == []
+
+
 def test_what_is_neither_picture_nor_video_is_skipped_and_counted(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 9)
     (tmp_path / "labels.txt").write_text("x")

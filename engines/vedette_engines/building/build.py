@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vedette_engines.building import lowering, making, measuring, planning, publishing
+from vedette_engines.building.checking import check_request
 from vedette_engines.building.lowering import Candidate
 from vedette_engines.building.report import JSON_NAME, MARKDOWN_NAME, Outcome, Report
 from vedette_engines.building.truth import check_truth
@@ -16,7 +17,7 @@ from vedette_engines.building.versions import library_versions, machine
 from vedette_engines.building.workbench import MissedGateError, Workbench
 from vedette_engines.errors import BuildError, EnginesError, ImportInputError, ImportRefusedError
 from vedette_engines.footage.clips import Split, clips_digest, split_clips
-from vedette_engines.manifest import Backend, Precision
+from vedette_engines.manifest import Backend, Precision, Task
 from vedette_engines.withdrawn import withdrawn
 
 if TYPE_CHECKING:
@@ -35,9 +36,13 @@ class Builder:
         request: What is to be made.
         say: Takes one line for each thing that was assumed or found.
         heads: The heads to choose from; None: all that are installed.
+
+    Raises:
+        ImportInputError: The request is wrong in itself.
     """
 
     def __init__(self, request: BuildRequest, say: Say, heads: Mapping[str, Head] | None = None) -> None:
+        check_request(request, heads)
         self._request = request
         self._say = say
         self._heads = heads
@@ -67,20 +72,17 @@ class Builder:
         except ImportRefusedError as error:
             report.outcome = Outcome.REFUSED
             report.reasons = error.reasons if isinstance(error, MissedGateError) else (str(error),)
-        except EnginesError as error:
-            report.reasons = (str(error),)
+        except BaseException as error:
+            report.reasons = (_why(error),)
+            # What went wrong first is what is to be told.
+            with contextlib.suppress(BuildError):
+                self._write()
             raise
-        except KeyboardInterrupt:
-            report.reasons = ("interrupted; the same command goes on from here",)
-            raise
-        finally:
-            self._write()
+        self._write()
         return report
 
     def _run(self) -> None:
         request = self._request
-        if request.engine.version != publishing.NEXT and request.publish:
-            self._refuse_bad_root()
         split = self._split()
         exported = making.export(self._bench)
         made = making.make(self._bench, exported, (*split.validation, *split.calibration), self._heads)
@@ -88,6 +90,11 @@ class Builder:
         base = manifest.files[0].precision
         if request.truth.given:
             check_truth(self._bench, made, manifest, split.validation)
+        elif manifest.task is not Task.EMBEDDER:
+            self._note(
+                "nobody but the model itself has said what is in the frames: a wrong --order, --scale or --head would "
+                "not show; --truth or --reference would"
+            )
         candidates = [Candidate(str(base), base, Backend.ONNXRUNTIME, made.folder / making.ENGINE_FILE, made.key, {})]
         if request.lowering.precisions and base is not Precision.FP32:
             raise ImportInputError(f"the source is {base} already; a lower precision is made of an FP32 source")
@@ -98,6 +105,7 @@ class Builder:
             for candidate in candidates
         ]
         package = publishing.package(manifest, candidates, plans, self._provenance(exported, split))
+        self._report.files = publishing.rows(candidates, plans)
         if request.bench:
             torch = exported.figures["kind"] != "onnx"
             measured = measuring.measure(self._bench, package, request.bench, torch=torch)
@@ -110,10 +118,9 @@ class Builder:
             return Split((), ())
         return split_clips(footage.calibration, footage.validation, footage.frames, self._say)
 
-    def _refuse_bad_root(self) -> None:
-        root = self._request.engine.root
-        if root.exists() and not root.is_dir():
-            raise ImportInputError(f"--engines-dir {root} is no folder")
+    def _note(self, note: str) -> None:
+        self._report.notes += (note,)
+        self._say(note)
 
     def _publish(self, package: Package) -> None:
         request, report = self._request, self._report
@@ -154,9 +161,19 @@ class Builder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in ((JSON_NAME, self._report.to_json()), (MARKDOWN_NAME, self._report.to_markdown())):
-                with tempfile.NamedTemporaryFile("w", dir=folder, prefix=f".{name}-", delete=False) as draft:
-                    draft.write(text)
-                Path(draft.name).chmod(0o644)
-                os.replace(draft.name, folder / name)  # noqa: PTH105 - both are names
+                descriptor, draft = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
+                try:
+                    with open(descriptor, "w", encoding="utf-8") as stream:  # noqa: PTH123 - it is open already
+                        stream.write(text)
+                    Path(draft).chmod(0o644)
+                    Path(draft).replace(folder / name)
+                finally:
+                    Path(draft).unlink(missing_ok=True)
         except OSError as error:
             raise BuildError(f"{folder}: the report cannot be written: {error}") from error
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command goes on from here"
+    return str(error) if isinstance(error, EnginesError) else f"{type(error).__name__}: {error}"

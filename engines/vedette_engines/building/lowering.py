@@ -11,7 +11,6 @@ from vedette_engines.compare.agreement import compare_engines
 from vedette_engines.compare.gates import gate_for, judge
 from vedette_engines.compare.layers import compare_layers
 from vedette_engines.compare.running import infer_with_onnxruntime
-from vedette_engines.errors import ImportInputError
 from vedette_engines.footage.clips import clips_digest
 from vedette_engines.footage.frames import read_frames
 from vedette_engines.lower.dynamic import to_int8_dynamic
@@ -61,19 +60,16 @@ class Candidate:
 def lower(bench: Workbench, made: StepResult, manifest: Manifest, split: Split) -> list[Candidate]:
     """Make and compare a file for each precision that was asked for.
 
+    The request was checked: there is footage to calibrate and to judge on.
+
     Raises:
-        ImportInputError: There is no footage to calibrate or to judge on.
         MissedGateError: One is further from FP32 than its gate allows.
     """
     wanted = bench.request.lowering
-    if wanted.precisions and not split.validation:
-        raise ImportInputError("a lower precision is judged on footage: give --validation, or --frames")
     found = []
     if Precision.FP16 in wanted.precisions:
         found.append(_fp16(bench, made, manifest, split))
     if Precision.INT8 in wanted.precisions:
-        if not wanted.dynamic and not split.calibration:
-            raise ImportInputError("INT8 takes its ranges from footage: give --calibration, or --frames, or --dynamic")
         targets: Sequence[Int8Target] = ("onnxruntime",) if wanted.dynamic else wanted.int8_targets
         found += [_int8(bench, made, manifest, split, target) for target in targets]
     return found
@@ -195,7 +191,7 @@ def _judged(
             say(line)
         return {
             "agreement": agreement.to_json(),
-            "tables": agreement.tables(),
+            "tables": agreement.tables(gate.shown),
             "gate": str(gate),
             "reasons": list(judge(agreement, gate)),
         }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vedette_engines.building.report import JSON_NAME, MARKDOWN_NAME
 from vedette_engines.bundle import load_bundle, write_bundle
 from vedette_engines.cli_import import next_version
+from vedette_engines.compare.figures import FIGURES, MAIN_FIGURE, text_of
 from vedette_engines.errors import BundleError, ImportInputError
-from vedette_engines.manifest import Attachment, Backend, EngineFile, Precision
+from vedette_engines.manifest import Attachment, Backend, EngineFile, Precision, Task
 from vedette_engines.repository import EngineRepository
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def package(
         contents[name] = candidate.path
         files.append(EngineFile(name, candidate.backend, candidate.precision, batch=batch))
     for plan in plans:
-        name = f"model.{plan.precision}.{'-'.join(plan.info.targets)}.plan".replace("+", "plus")
+        name = _plan_name(plan)
         contents[name] = plan.path
         most = max(profile[2] for profile in plan.info.profiles)
         limit = None if batch else most
@@ -80,6 +81,28 @@ def package(
     return Package(whole, contents, key)
 
 
+def rows(candidates: Sequence[Candidate], plans: Sequence[Planned]) -> tuple[tuple[str, ...], ...]:
+    """Tell of each file what somebody who chooses among them wants to know, with `report.FILE_COLUMNS`."""
+    made = [
+        (_file_name(one), str(one.backend), one.precision, one.path.stat().st_size, _main_figure(one.figures))
+        for one in candidates
+    ]
+    made += [(_plan_name(one), "+".join(one.info.targets), one.precision, one.path.stat().st_size, "") for one in plans]
+    whole = made[0][3]
+    return tuple(
+        (name, runtime, str(precision), f"{size / 1e6:.2f} MB", f"{size / whole:.0%}", figure)
+        for name, runtime, precision, size, figure in made
+    )
+
+
+def _main_figure(figures: Mapping[str, Any]) -> str:
+    agreement = figures.get("agreement")
+    if agreement is None:
+        return ""
+    name = MAIN_FIGURE[Task(agreement["task"])]
+    return f"{FIGURES[name].words} {text_of(agreement['figures'][name])}"
+
+
 def with_bench(package: Package, page: Path) -> Package:
     """Add the page of a benchmark; it is no part of what the engine is."""
     attachments = (*package.manifest.attachments, Attachment(page.name))
@@ -92,6 +115,10 @@ def _file_name(candidate: Candidate) -> str:
         return "model.onnx"
     suffix = ".tensorrt" if candidate.backend is Backend.TENSORRT else ""
     return f"model.{candidate.precision}{suffix}.onnx"
+
+
+def _plan_name(plan: Planned) -> str:
+    return f"model.{plan.precision}.{'-'.join(plan.info.targets)}.plan".replace("+", "plus")
 
 
 def _key(manifest: Manifest, steps: Sequence[str]) -> str:

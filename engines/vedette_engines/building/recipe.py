@@ -80,6 +80,8 @@ PATHS = frozenset(
     }
     | {"report", "priors"}
 )
+# Yes, no, or not said.
+FLAGS = frozenset({"activated", "normalised", "unit_length"})
 _RENAMED = {"model": "source"}
 
 
@@ -125,7 +127,7 @@ def _option(path: Path, section: str, key: str, defaults: Mapping[str, Any]) -> 
 
 def _word(path: Path, where: str, option: str, value: object, default: object) -> Any:
     """Turn a TOML value into what the command line gives for an option."""
-    flag = isinstance(default, bool) or (option in {"activated", "normalised"})
+    flag = isinstance(default, bool) or option in FLAGS
     if flag != isinstance(value, bool):
         raise ImportInputError(f"{path}: {where} is {value!r}; allowed is {'true or false' if flag else 'a value'}")
     if flag:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 JSON_NAME = "report.json"
 MARKDOWN_NAME = "report.md"
+FILE_COLUMNS = ("file", "for", "precision", "size", "of FP32", "against FP32")
 
 
 class Outcome(StrEnum):
@@ -57,6 +58,8 @@ class Report:
         stages: In order.
         outcome: What came of it all.
         reasons: Why it was refused or failed.
+        notes: What a reader should know before believing in it.
+        files: What was made, one row of cells each, with `FILE_COLUMNS`.
         published: Name and version of what was published; empty: nothing was.
     """
 
@@ -68,6 +71,8 @@ class Report:
     stages: list[Stage] = field(default_factory=list)
     outcome: Outcome = Outcome.FAILED
     reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    files: tuple[tuple[str, ...], ...] = ()
     published: str = ""
 
     def to_json(self) -> str:
@@ -82,8 +87,9 @@ class Report:
             "",
             f"**{self.outcome}**" + (f": published {self.published}" if self.published else ""),
             "",
-            *(f"- {reason}" for reason in self.reasons),
-            *([""] if self.reasons else []),
+            *(f"- {line}" for line in (*self.reasons, *self.notes)),
+            *([""] if self.reasons or self.notes else []),
+            *([*_table({"columns": FILE_COLUMNS, "rows": self.files}), ""] if self.files else []),
             f"Started {self.started}; {total:.1f} s of work.",
             "",
             "| stage | outcome | seconds |",

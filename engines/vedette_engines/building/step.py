@@ -96,7 +96,7 @@ class StepCache:
         folder = self._root / f"{step.name}-{step.key[:_KEY_DIGITS]}"
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            with _alone(folder.with_name(f".{folder.name}.lock")):
+            with _alone(folder.with_name(f".{folder.name}.lock"), say):
                 kept = _read(folder, step)
                 if kept is not None:
                     for line in kept.lines:
@@ -152,8 +152,12 @@ def _read(folder: Path, step: Step) -> StepResult | None:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def _alone(lock: Path, say: Say) -> Iterator[None]:
     """Wait until nobody else does the same step."""
     with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another build that does the same")
+            fcntl.flock(stream, fcntl.LOCK_EX)
         yield

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import vedette_engines
+from vedette_engines.plans.gpus import find_gpus
 
 LIBRARIES = (
     "vedette",
@@ -50,8 +51,14 @@ def code_digest() -> str:
 
 
 def machine() -> dict[str, str]:
-    """Tell the processor and the system."""
-    return {"processor": _processor(), "system": f"{platform.system()} {platform.machine()}"}
+    """Tell the processor and the system, and the GPU and its driver where there is one."""
+    gpus, driver = find_gpus()
+    found = {"gpu": ", ".join(gpu.name for gpu in gpus), "driver": driver}
+    return {
+        "processor": _processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **{name: value for name, value in found.items() if value},
+    }
 
 
 def _processor() -> str:

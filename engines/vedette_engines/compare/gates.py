@@ -121,6 +121,11 @@ class Gate:
         main = MAIN_FIGURE[self.task]
         return next((1.0 - bound.limit for bound in self.bounds if bound.figure == main), 1.0)
 
+    @property
+    def shown(self) -> dict[str, str]:
+        """The bounds for a table, by figure."""
+        return {bound.figure: str(bound).removeprefix(f"{bound.figure} ") for bound in self.bounds}
+
     def __str__(self) -> str:
         return ", ".join(f"{self.scope}.{bound}" for bound in self.bounds)
 

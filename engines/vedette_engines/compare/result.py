@@ -90,20 +90,27 @@ class Agreement:
             *(worst if self.worst_frames else []),
         )
 
-    def tables(self) -> list[dict[str, Any]]:
-        """Give the figures, and a detector's classes, as tables: `title`, `columns`, `rows` of text."""
+    def tables(self, bounds: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Give the figures, and a detector's classes, as tables: `title`, `columns`, `rows` of text.
+
+        Args:
+            bounds: What the figures had to be, by their names.
+        """
         tables = [
             {
                 "title": f"Against {self.against}, {self.frames} frames",
-                "columns": ["figure", "value"],
-                "rows": [[FIGURES[name].words, text_of(value)] for name, value in self.figures.items()],
+                "columns": ["figure", "value", "wanted"],
+                "rows": [
+                    [FIGURES[name].words, text_of(value), bounds.get(name, "")] for name, value in self.figures.items()
+                ],
             }
         ]
-        if self.classes:
-            rows = [
-                [label, str(one.wanted), _cell(one.map50), _cell(one.map50_95), str(one.hits), str(one.false)]
-                for label, one in zip(self.labels, self.classes, strict=True)
-            ]
+        rows = [
+            [label, str(one.wanted), _cell(one.map50), _cell(one.map50_95), str(one.hits), str(one.false)]
+            for label, one in zip(self.labels, self.classes, strict=True)
+            if one.wanted or one.hits or one.false
+        ]
+        if rows:
             columns = ["class", "to find", "mAP50", "mAP50-95", "found", "false"]
             tables.append({"title": "By class", "columns": columns, "rows": rows})
         return tables

@@ -59,8 +59,8 @@ class Split:
 def find_clips(paths: Sequence[Path], option: str, say: Callable[[str], None] | None = None) -> tuple[Clip, ...]:
     """Find the clips in videos, pictures and folders of them.
 
-    A folder gives one clip for each of its videos, one for its own pictures, and one for each of its sub-folders that
-    holds pictures. Pictures of one folder are one clip, also when they are given one by one.
+    A folder gives one clip for each video in it, and one for the pictures of each folder in it, at any depth. Pictures
+    of one folder are one clip, also when they are given one by one. What is hidden is left alone.
 
     Args:
         paths: Files and folders.
@@ -137,18 +137,28 @@ def _files(path: Path, option: str, say: Callable[[str], None] | None) -> Iterat
     if not path.is_dir():
         raise ImportInputError(f"{option} {path}: does not exist")
     skipped = 0
-    for entry in sorted(path.iterdir()):
-        if entry.is_dir():
-            inside = sorted(file for file in entry.iterdir() if file.is_file())
-            shown = [file for file in inside if file.suffix.lower() in PICTURE_SUFFIXES]
-            skipped += len(inside) - len(shown)
-            yield from shown
-        elif entry.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
-            yield entry
+    for file in _inside(path, set()):
+        if file.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
+            yield file
         else:
             skipped += 1
     if skipped and say is not None:
         say(f"{option} {path}: {skipped} files skipped that are neither picture nor video")
+
+
+def _inside(folder: Path, entered: set[Path]) -> Iterator[Path]:
+    """Give all files in a folder and below; links may lead in circles."""
+    real = folder.resolve()
+    if real in entered:
+        return
+    entered.add(real)
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _inside(entry, entered)
+        else:
+            yield entry
 
 
 def _clip(path: Path, pictures: tuple[Path, ...], option: str) -> Clip:

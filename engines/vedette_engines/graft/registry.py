@@ -100,11 +100,10 @@ def choose_head(
     Raises:
         ImportInputError: Unknown name, outputs that do not fit, or more than one head that does.
     """
+    check_name(name, heads)
     fits = {known: head.fits(signature) for known, head in heads.items()}
     if name == AUTO:
         return heads[_Search(signature, heads, fits, say).only(labels, evidence)]
-    if name not in heads:
-        raise ImportInputError(f"--head is {name!r}; allowed is {', '.join([*heads, AUTO])}")
     if not fits[name].ok:
         fitting = [known for known, fit in fits.items() if fit.ok]
         others = f"; these fit: {', '.join(fitting)}" if fitting else ""
@@ -112,6 +111,16 @@ def choose_head(
             f"the head {name} does not fit the outputs {signature.shapes}: it {fits[name].reason}{others}"
         )
     return heads[name]
+
+
+def check_name(name: str, heads: Mapping[str, Head]) -> None:
+    """Check that a head of that name exists.
+
+    Raises:
+        ImportInputError: None does.
+    """
+    if name != AUTO and name not in heads:
+        raise ImportInputError(f"--head is {name!r}; allowed is {', '.join([*heads, AUTO])}")
 
 
 class _Search:
