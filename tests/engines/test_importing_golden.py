@@ -38,6 +38,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def letterboxed(clip: Path) -> Iterator[tuple[NDArray[np.uint8], float]]:
+    # The server lets IPP resize on threads of its own; what ran on this one before must not matter here.
+    cv2.ipp.setUseIPP_NotExact(False)
     with av.open(str(clip)) as container:
         for frame in container.decode(video=0):
             picture = frame.to_ndarray(format="bgr24")
