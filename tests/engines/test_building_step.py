@@ -90,6 +90,19 @@ def test_a_step_that_fails_leaves_nothing_and_can_be_tried_again(tmp_path: Path)
     assert StepCache(tmp_path).run(Step("make", {}, Work()), quiet).figures == {"length": 4}
 
 
+def test_what_a_killed_build_left_of_a_step_is_removed_when_it_is_done_again(tmp_path: Path) -> None:
+    left: list[Path] = []
+
+    def killed(folder: Path, say: Any) -> dict[str, Any]:
+        left.append(shutil.copytree(folder, folder.with_name(f"{folder.name}x")))
+        return {}
+
+    StepCache(tmp_path).run(Step("make", {}, killed), quiet)
+    (tmp_path / f"make-{Step('make', {}, killed).key[:24]}/step.json").unlink()
+    StepCache(tmp_path).run(Step("make", {}, Work()), quiet)
+    assert not left[0].exists()
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BuildError, match="file"):

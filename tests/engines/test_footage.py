@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vedette_engines.errors import ImportInputError
+from vedette_engines.footage import frames as taking
 from vedette_engines.footage.clips import clips_digest, find_clips, split_clips
 from vedette_engines.footage.frames import _shares, clip_length, read_at, read_footage, read_frames
 from vedette_engines.graft.letterbox import Letterbox
@@ -24,13 +25,13 @@ SPEC = InputSpec(32, 32)
 
 
 def video(path: Path, frames: int = 20, seed: int = 0) -> Path:
-    """Write a clip whose frame `i` is grey of value `40 + 8 * i`, with a coloured corner that the seed gives."""
+    """Write a clip whose frame `i` is grey of value `40 + 8 * (i % 26)`, with a coloured corner that the seed gives."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
         for i in range(frames):
-            picture = np.full((32, 64, 3), 40 + 8 * i, np.uint8)
+            picture = np.full((32, 64, 3), 40 + 8 * (i % 26), np.uint8)
             picture[:8, :8] = (seed * 37 % 256, 255 - seed, seed)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "bgr24")))
         container.mux(stream.encode())
@@ -179,6 +180,32 @@ def test_no_clips_and_no_frames_are_refused(tmp_path: Path) -> None:
         read_frames([], SPEC, 3)
     with pytest.raises(ImportInputError, match="is 0; allowed is 1 or more"):
         read_frames(clips, SPEC, 0)
+
+
+def test_of_a_long_clip_only_what_is_near_the_wanted_frames_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clip,) = find_clips([video(tmp_path / "long.mp4", 900)], "--frames")
+    monkeypatch.setattr(taking, "_decode_all", None)
+    frames = read_footage([clip], SPEC, 2)
+    assert [frame.index for frame in frames] == [225, 675]
+    for frame in frames:
+        assert abs(int(frame.sample.pixels[12, 16, 0]) - (40 + 8 * (frame.index % 26))) < 6
+
+
+@pytest.mark.parametrize("odd", ["no times", "an edit list", "too few"])
+def test_where_times_do_not_number_the_frames_all_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    (clip,) = find_clips([video(tmp_path / "long.mp4", 60)], "--frames")
+    real = taking._times(clip.path)
+    times = {"no times": [], "an edit list": [-512, *real], "too few": real[:30]}[odd]
+    monkeypatch.setattr(taking, "_times", lambda file: times)
+    monkeypatch.setattr(taking, "FAR", 5)
+    frames = read_at(clip, [10, 50, 99], SPEC)
+    assert [frame.index for frame in frames] == [10, 50]
+    for frame in frames:
+        assert abs(int(frame.sample.pixels[12, 16, 0]) - (40 + 8 * (frame.index % 26))) < 6
 
 
 def test_named_frames_of_a_clip_can_be_taken(tmp_path: Path) -> None:

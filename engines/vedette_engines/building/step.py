@@ -113,7 +113,10 @@ class StepCache:
             lines.append(line)
             say(line)
 
-        draft = Path(tempfile.mkdtemp(prefix=f".{step.name}-", dir=self._root))
+        # Whoever holds the step's lock is alone with it: a draft that is there was left by one that was killed.
+        for left in self._root.glob(f".{folder.name}-draft-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-draft-", dir=self._root))
         try:
             started = time.monotonic()
             figures = dict(step.produce(draft, told))

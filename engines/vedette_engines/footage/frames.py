@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from vedette_engines.footage.clips import Clip
     from vedette_engines.manifest import InputSpec
 
+# From so many frames between two wanted ones on, going there is quicker than decoding all between: some GOPs.
+FAR = 250
+# So many frames at the beginning show whether times number the frames.
+_COUNTED = 16
+
 
 @dataclass(frozen=True, slots=True)
 class FootageFrame:
@@ -118,7 +123,56 @@ def _frame(clip: Clip, index: int, frame: av.VideoFrame, spec: InputSpec) -> Foo
 
 
 def _decode(file: Path, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Decode a file from its beginning as far as the last number: seeking would lose count of the frames."""
+    """Decode the frames with these rising numbers, counted from the file's beginning.
+
+    Far apart, they are gone to by their time; where times do not tell a frame's number, all before it are decoded.
+    """
+    times = _times(file) if indices[-1] > FAR * len(indices) else ()
+    done = 0
+    for index, frame in _sought(file, indices, times) if times else ():
+        yield index, frame
+        done += 1
+    if done < len(indices):
+        yield from _decode_all(file, indices[done:])
+
+
+def _times(file: Path) -> Sequence[int]:
+    """Tell the times of all frames in the order in which they are shown; nothing where a packet has none."""
+    try:
+        with av.open(str(file)) as container:
+            packets = [packet.pts for packet in container.demux(video=0) if packet.size > 0]
+            times = sorted(time for time in packets if time is not None)
+    except (FFmpegError, OSError, IndexError):
+        return ()
+    return times if len(times) == len(packets) == len(set(times)) else ()
+
+
+def _sought(file: Path, indices: Sequence[int], times: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Go to each frame by its time; ends early where the times turn out not to be the frames'."""
+    try:
+        with av.open(str(file)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            # An edit list or a damaged beginning shifts the count: then the first frames are not the first times.
+            first = [frame.pts for frame, _ in zip(container.decode(stream), range(_COUNTED), strict=False)]
+            if first != list(times[: len(first)]):
+                return
+            for index in indices:
+                if index >= len(times):
+                    return
+                container.seek(times[index], stream=stream)
+                for frame in container.decode(stream):
+                    if frame.pts is None or frame.pts > times[index]:
+                        return
+                    if frame.pts == times[index]:
+                        yield index, frame
+                        break
+    except (FFmpegError, OSError, IndexError):
+        return
+
+
+def _decode_all(file: Path, indices: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode a file from its beginning as far as the last number."""
     wanted = set(indices)
     decoded = 0
     try:
