@@ -339,6 +339,31 @@ def test_live_channels_that_are_passed_over_share_by_weight_within_three_turns_e
         assert apart <= 3 * (Fraction(1, weights[one]) + Fraction(1, weights[other]))
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    weights=st.lists(st.integers(1, 4), min_size=1, max_size=5),
+    own=st.integers(1, 8),
+    offers=st.lists(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=4), min_size=10, max_size=60),
+)
+def test_a_channel_that_queues_is_not_passed_over_however_fresh_the_others_are(
+    weights: list[int], own: int, offers: list[list[tuple[int, bool]]]
+) -> None:
+    queue = queue_of(*weights, newest_wins=True)
+    queue.add("queues", own, False, 100)
+    for _ in offers:
+        queue.offer("queues", 0)
+    since: Counter[object] = Counter()
+    for arrivals in offers:
+        for key, fresh in arrivals:
+            queue.offer(key % len(weights), 0, fresh=fresh)
+        key, _ = picked(queue)
+        since[key] += 1
+        if key == "queues":
+            since.clear()
+        for other, count in since.items():
+            assert count <= Fraction(weights[other], own) + 1 + Fraction(1, 1000)  # type: ignore[call-overload]
+
+
 def test_an_item_that_was_old_when_it_came_lets_a_fresh_one_pass() -> None:
     queue = queue_of(10, 10, newest_wins=True)
     queue.offer(0, 1, fresh=False)
