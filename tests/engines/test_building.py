@@ -148,6 +148,8 @@ def test_a_missed_gate_publishes_nothing_and_keeps_the_report(
     assert report.outcome is Outcome.REFUSED
     assert outcomes(report)[stage] is Outcome.REFUSED
     assert any(says in reason for reason in report.reasons)
+    lowered = next((entry for entry in report.stages if entry.name.startswith("int8-") and entry.reasons), None)
+    assert lowered is None or any("--auto-exclude" in line for line in lowered.lines)
     assert not (place / "engines").exists()
     kept = (place / "work/reports/colours/report.md").read_text()
     assert "**refused**" in kept

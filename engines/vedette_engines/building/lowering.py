@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 BATCH = 8
 FP16_FRAMES = 16
+ADVICE = {
+    Precision.FP16: "what may help: --per-layer, to see where it goes wrong",
+    Precision.INT8: "what may help: --calibration with footage like that of --validation, and more of it; "
+    "--auto-exclude; another --calibration-method; --per-layer, to see where it goes wrong",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +192,14 @@ def _judged(
             batch=1 if manifest.files[0].batch == 1 else BATCH,
             say=say,
         )
-        for line in agreement.lines():
+        reasons = judge(agreement, gate)
+        for line in (*agreement.lines(), *([ADVICE[precision]] if reasons else [])):
             say(line)
         return {
             "agreement": agreement.to_json(),
             "tables": agreement.tables(gate.shown),
             "gate": str(gate),
-            "reasons": list(judge(agreement, gate)),
+            "reasons": list(reasons),
         }
 
     inputs = {
