@@ -55,7 +55,8 @@ class Letterbox:
         across, down = self.width / self.source_width, self.height / self.source_height
         scaled = np.asarray(boxes, np.float64) * (across, down, across, down)
         corner = np.asarray([self.left, self.top, self.left, self.top])
-        return (scaled + corner).astype(np.float32)
+        moved: NDArray[np.float32] = (scaled + corner).astype(np.float32)
+        return moved
 
 
 def letterbox(frame: av.VideoFrame, spec: InputSpec) -> NDArray[np.uint8]:
