@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -142,3 +144,27 @@ def test_the_record_tells_inputs_and_hashes(tmp_path: Path) -> None:
     assert record["inputs"] == {"a": 1}
     assert set(record["files"]) == {"result.txt"}
     shutil.rmtree(result.folder)
+
+
+def test_progress_is_told_and_not_kept(tmp_path: Path) -> None:
+    def work(folder: Path, say: Any) -> dict[str, Any]:
+        say("calibrating, ranges: 4 of 16 frames")
+        say("found 4 of 16 layers to be sensitive: a, b")
+        return {}
+
+    told: list[str] = []
+    result = StepCache(tmp_path).run(Step("make", {}, work), told.append)
+    assert len(told) == 2
+    assert result.lines == ("found 4 of 16 layers to be sensitive: a, b",)
+
+
+def test_what_no_build_has_used_for_long_is_forgotten(tmp_path: Path) -> None:
+    cache = StepCache(tmp_path)
+    old, new = (cache.run(Step("make", {"a": number}, Work()), quiet) for number in (1, 2))
+    long_ago = time.time() - 40 * 86_400
+    os.utime(old.folder / "step.json", (long_ago, long_ago))
+    os.utime(new.folder / "step.json", (long_ago, long_ago))
+    assert cache.run(Step("make", {"a": 2}, Work()), quiet).reused
+    assert cache.forget() == 1
+    assert not old.folder.exists()
+    assert new.folder.exists()

@@ -80,7 +80,7 @@ def test_what_decided_is_said(name: str, tmp_path: Path) -> None:
     other = next(head for head in IN_QUESTION[name] if head != request["head"])
     assert any(
         f"rather than {other}, by the number of labels, {len(request['labels'])}" in line
-        or f"not by the values of the outputs: {other}" in line
+        or f"ruled out by the values of the outputs: {other}" in line
         for line in said
     )
 

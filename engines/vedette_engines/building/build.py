@@ -111,6 +111,7 @@ class Builder:
             measured = measuring.measure(self._bench, package, request.bench, torch=torch)
             package = publishing.with_bench(package, measured.folder / measuring.PAGE_NAME)
         self._publish(package)
+        self._bench.tidy()
 
     def _split(self) -> Split:
         footage = self._request.footage

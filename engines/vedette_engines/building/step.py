@@ -12,6 +12,8 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
+import re
 import shutil
 import tempfile
 import time
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 _RECORD = "step.json"
 _KEY_DIGITS = 24
+# Is of use while one waits, and not afterwards.
+_PROGRESS = re.compile(r": \d+ of \d+ [a-z0-9 ]+$")
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +111,27 @@ class StepCache:
         except OSError as error:
             raise BuildError(f"{self._root}: the build's folder cannot be used: {error}") from error
 
+    def forget(self, unused_s: float = 30 * _DAY_S) -> int:
+        """Remove what no build has used for so long, by default thirty days; returns how many steps."""
+        count = 0
+        for record in self._root.glob(f"*/{_RECORD}"):
+            folder = record.parent
+            with contextlib.suppress(OSError):
+                if time.time() - record.stat().st_mtime < unused_s:
+                    continue
+                lock = folder.with_name(f".{folder.name}.lock")
+                with _alone(lock, lambda _: None):
+                    shutil.rmtree(folder)
+                    lock.unlink()
+                count += 1
+        return count
+
     def _make(self, step: Step, folder: Path, say: Say) -> StepResult:
         lines: list[str] = []
 
         def told(line: str) -> None:
-            lines.append(line)
+            if _PROGRESS.search(line) is None:
+                lines.append(line)
             say(line)
 
         # Whoever holds the step's lock is alone with it: a draft that is there was left by one that was killed.
@@ -149,6 +170,7 @@ def _read(folder: Path, step: Step) -> StepResult | None:
         if not whole:
             return None
         lines = tuple(record["lines"])
+        os.utime(folder / _RECORD)  # it was used
         return StepResult(step.name, step.key, folder, record["figures"], lines, record["seconds"], reused=True)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -49,6 +49,10 @@ class Workbench:
         self._cache = StepCache(request.work / "steps")
         self._tools = {"code": code_digest(), **report.versions}
 
+    def tidy(self) -> None:
+        """Remove steps that no build has used for a month."""
+        self._cache.forget()
+
     def stage(self, name: str, inputs: Mapping[str, Any], produce: Produce) -> StepResult:
         """Run one step as a stage of the report.
 

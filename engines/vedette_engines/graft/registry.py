@@ -200,5 +200,5 @@ class _Search:
                 f"({against}); say which with --head"
             )
         if against:
-            self._say(f"not by the values of the outputs: {against}")
+            self._say(f"ruled out by the values of the outputs: {against}")
         return [known for known, doubt in doubts.items() if not doubt]
