@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import os
+import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +17,7 @@ from vedette_engines.manifest import Backend, DetectorOutput, EngineFile
 from vedette_engines.repository import EngineRepository, boxed_root
 from vedette_engines.runners.base import BatchMode, RunnerSettings
 from vedette_engines.runners.opening import open_engine
+from vedette_engines.runners.signal_stack import signal_stack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,3 +206,21 @@ def test_without_openvino_the_error_names_the_extra(tmp_path: Path, monkeypatch:
 def test_a_bundle_has_no_files_of_openvinos_own(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"model\.onnx is for openvino, which reads the files of onnxruntime"):
         toy_bundle(tmp_path, files=(EngineFile("model.onnx", backend=Backend.OPENVINO),))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="alternate signal stacks are looked at on Linux")
+def test_signals_are_heard_after_another_thread_let_the_last_model_go() -> None:
+    before = signal_stack()
+    engine = open_openvino(EngineRepository([boxed_root()]).resolve("blobs"))
+    assert signal_stack() == before
+    closing = threading.Thread(target=engine.close)
+    closing.start()
+    closing.join()
+    gc.collect()
+    heard: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert heard == [signal.SIGINT]

@@ -25,6 +25,7 @@ from vedette_engines.errors import ImportInputError, ImportRefusedError
 from vedette_engines.graft.builder import PREFIX
 from vedette_engines.graft.engine import FRAMES
 from vedette_engines.graft.session import Session
+from vedette_engines.lower.coarse import coarse_layers, silu_outputs
 from vedette_engines.lower.plan import WEIGHTED_OPS, CalibrationPlan, Quantised
 from vedette_engines.lower.prepare import (
     float_activations,
@@ -36,15 +37,17 @@ from vedette_engines.lower.prepare import (
 )
 from vedette_engines.lower.ranges import Calibration, calibrate
 from vedette_engines.lower.shield import activations_of, shield
+from vedette_engines.lower.thresholds import silu_range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from onnx import ModelProto
 
     from vedette_engines.graft.frames import Sample
     from vedette_engines.lower.plan import Target
+    from vedette_engines.lower.ranges import Range
 
 QDQ_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 RANGES_FILE = "ranges.json"
@@ -78,6 +81,7 @@ class Quantiser:
         plan: How ranges are settled, and what stays float32 in every case.
         target: The runtime it is for.
         frame: What a result is tried on.
+        ranges: By tensor, what eight bits cover.
     """
 
     model: ModelProto
@@ -85,15 +89,28 @@ class Quantiser:
     plan: CalibrationPlan
     target: Target
     frame: Sample
+    ranges: Mapping[str, Range]
 
     @property
     def candidates(self) -> tuple[str, ...]:
         """Names of the nodes with weights that the plan lets be quantised."""
         ops = self.plan.ops_for(self.target)
         kept = {*self.plan.exclude, *self._answering()}
-        return tuple(
+        layers = [
             node.name for node in weighted_nodes(self.model.graph) if node.op_type in ops and node.name not in kept
-        )
+        ]
+        coarse = set(self._coarse(layers))
+        return tuple(name for name in layers if name not in coarse)
+
+    def _coarse(self, layers: Sequence[str]) -> tuple[str, ...]:
+        """Name those that eight bits are too coarse for.
+
+        Of YOLOX-nano they are the first ones: quantised with the others, half of its detections on clips that it was
+        not calibrated on are gone; float32 costs them nothing that can be measured.
+        """
+        if self.target != "onnxruntime":
+            return ()
+        return coarse_layers(self.model.graph, layers, self.ranges, self.calibration.variances)
 
     def _answering(self) -> set[str]:
         """Name the convolutions that give the model's answer, where they are small.
@@ -113,16 +130,7 @@ class Quantiser:
 
     def write_ranges(self, folder: Path) -> None:
         """Write `RANGES_FILE`: by tensor the range that eight bits cover."""
-        (folder / RANGES_FILE).write_text(json.dumps(self._ranges(), indent=1) + "\n", encoding="utf-8")
-
-    def _ranges(self) -> dict[str, tuple[float, float]]:
-        """Settle the ranges; a model's answer keeps all of its own.
-
-        The rarest values of a detector's last layers are its detections: cut off, their scores would sink.
-        """
-        ranges = self.calibration.ranges(self.plan, symmetric=self.target == "tensorrt")
-        extremes = self.calibration.extremes
-        return ranges | {name: extremes[name] for name in last_outputs(self.model.graph) if name in extremes}
+        (folder / RANGES_FILE).write_text(json.dumps(dict(self.ranges), indent=1) + "\n", encoding="utf-8")
 
     def quantise(self, exclude: Sequence[str] = ()) -> Quantised:
         """Quantise all that the plan says but for these nodes, and try the result.
@@ -152,7 +160,6 @@ class Quantiser:
         copied = onnx.ModelProto()
         copied.CopyFrom(self.model)
         add_infer_metadata(copied)
-        ranges = self._ranges()
         with quiet():
             quantizer = QDQQuantizer(
                 copied,
@@ -160,7 +167,7 @@ class Quantiser:
                 self.plan.reduce_range,
                 QuantType.QInt8,
                 _ACTIVATIONS[self.target],
-                TensorsData(CalibrationMethod.MinMax, {name: _data(*ends) for name, ends in ranges.items()}),
+                TensorsData(CalibrationMethod.MinMax, {name: _data(*ends) for name, ends in self.ranges.items()}),
                 [],
                 sorted(kept),
                 list(self.plan.ops_for(self.target)),
@@ -228,7 +235,24 @@ def open_quantiser(
     if not any(node.op_type in ops for node in weighted_nodes(model.graph)):
         raise ImportInputError(f"nothing to quantise: the engine has no node of {', '.join(ops)}")
     calibration = calibrate(model, float_activations(model, ops), frames, plan.method, say)
-    return Quantiser(model, calibration, plan, target, frames[0])
+    return Quantiser(model, calibration, plan, target, frames[0], settle_ranges(model, calibration, plan, target))
+
+
+def settle_ranges(
+    model: ModelProto, calibration: Calibration, plan: CalibrationPlan, target: Target
+) -> dict[str, Range]:
+    """Settle the range of each tensor that eight bits are to cover.
+
+    A model's answer keeps all of its own: the rarest values of a detector's last layers are its detections, and cut
+    off, their scores would sink. In front of a SiLU ONNX Runtime rounds, where TensorRT does not.
+    """
+    ranges = calibration.ranges(plan, symmetric=target == "tensorrt")
+    if target == "onnxruntime":
+        for name in silu_outputs(model.graph):
+            if name in calibration.histograms:
+                ranges[name] = silu_range(calibration.histograms[name], calibration.extremes[name], ranges[name])
+    extremes = calibration.extremes
+    return ranges | {name: extremes[name] for name in last_outputs(model.graph) if name in extremes}
 
 
 def _data(low: float, high: float) -> TensorData:

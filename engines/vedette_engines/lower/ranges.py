@@ -9,7 +9,7 @@ ranges of all but the last few, and pass over NaN.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +34,7 @@ BINS = 2048
 # What the second pass may hold of one frame's tensors at once.
 _FETCHED_BYTES = 1 << 28
 _SHOWN_STEPS = 4
+_IMAGE_DIMS = 4
 
 Range = tuple[float, float]
 
@@ -46,11 +47,13 @@ class Calibration:
         extremes: Smallest and largest value of each tensor.
         histograms: `int64 [BINS]` of each tensor, evenly from the smallest to the largest value; empty for `minmax`.
         frames: Frames that were run.
+        variances: `float64 [C]` of each tensor that is an image of channels, `[N, C, H, W]`; empty for `minmax`.
     """
 
     extremes: Mapping[str, Range]
     histograms: Mapping[str, NDArray[np.int64]]
     frames: int
+    variances: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def ranges(self, plan: CalibrationPlan, *, symmetric: bool) -> dict[str, Range]:
         """Settle the range of each tensor that eight bits are to cover."""
@@ -79,6 +82,25 @@ class _Teller:
             self.say(f"calibrating, {self.what}: {number} of {self.total} frames")
 
 
+class _Moments:
+    """Sums up the values of each channel and their squares."""
+
+    def __init__(self, channels: int) -> None:
+        self._count = 0
+        self._sums, self._squares = np.zeros(channels), np.zeros(channels)
+
+    def add(self, value: NDArray[np.float32]) -> None:
+        """Add one frame's; `value` is `[1, C, H, W]`."""
+        rows = value.reshape(value.shape[1], -1)
+        self._count += rows.shape[1]
+        self._sums += rows.sum(axis=1)
+        self._squares += np.einsum("ij,ij->i", rows, rows)
+
+    def variances(self) -> NDArray[np.float64]:
+        count = max(self._count, 1)
+        return np.maximum(self._squares / count - (self._sums / count) ** 2, 0.0)
+
+
 def calibrate(
     model: ModelProto, tensors: Sequence[str], frames: Sequence[Sample], method: Method, say: Callable[[str], None]
 ) -> Calibration:
@@ -101,13 +123,15 @@ def calibrate(
         )
     extremes, sizes = measure_extremes(model, tensors, frames, say, finite=True)
     histograms: dict[str, NDArray[np.int64]] = {}
+    moments: dict[str, _Moments] = {}
     if method != "minmax":
         spread = [name for name in tensors if extremes[name][0] < extremes[name][1]]
         for number, chunk in enumerate(_chunks(spread, sizes)):
             what = "histograms" if not number else f"histograms, part {number + 1}"
             teller = _Teller(what, len(frames), say)
-            histograms |= _measure_histograms(model, chunk, extremes, frames, teller)
-    return Calibration(extremes, histograms, len(frames))
+            histograms |= _measure_histograms(model, chunk, extremes, frames, moments, teller)
+    variances = {name: found.variances() for name, found in moments.items()}
+    return Calibration(extremes, histograms, len(frames), variances)
 
 
 def measure_extremes(
@@ -182,6 +206,7 @@ def _measure_histograms(
     tensors: Sequence[str],
     extremes: Mapping[str, Range],
     frames: Sequence[Sample],
+    moments: dict[str, _Moments],
     teller: _Teller,
 ) -> dict[str, NDArray[np.int64]]:
     fetching = onnx.ModelProto()
@@ -196,4 +221,6 @@ def _measure_histograms(
             low, high = extremes[name]
             places = (value.reshape(-1) - np.float32(low)) * np.float32(BINS / (high - low))
             histograms[name] += np.bincount(np.clip(places.astype(np.int32), 0, BINS - 1), minlength=BINS)
+            if value.ndim == _IMAGE_DIMS:
+                moments.setdefault(name, _Moments(value.shape[1])).add(value)
     return histograms

@@ -20,6 +20,7 @@ from vedette_engines.manifest import Backend
 from vedette_engines.profiling.graph import facts_of
 from vedette_engines.profiling.profile import Measured, NodeCost, Profile, Span
 from vedette_engines.runners.providers import full_name
+from vedette_engines.runners.signal_stack import own_signal_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -200,7 +201,8 @@ def profile_openvino(request: ProfileRequest) -> Measured:
     }  # fmt: skip
     frames = _frames(request, file)
     try:
-        compiled = ov.Core().compile_model(str(request.bundle.path_of(file)), "CPU", properties)
+        with own_signal_stack():
+            compiled = ov.Core().compile_model(str(request.bundle.path_of(file)), "CPU", properties)
     except Exception as error:  # what OpenVINO raises has no common root but this
         raise LoadError(f"{request.bundle.name}: OpenVINO refuses {file.path}: {error}") from error
     runs: list[tuple[float, list[Any]]] = []

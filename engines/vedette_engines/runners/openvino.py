@@ -17,6 +17,7 @@ from vedette_engines.errors import LoadError, RunError
 from vedette_engines.manifest import Backend
 from vedette_engines.runners.gather import GatherBuffer
 from vedette_engines.runners.limits import choose_max_batch
+from vedette_engines.runners.signal_stack import own_signal_stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,19 +59,24 @@ class OpenVinoEngine:
         self._max_batch = choose_max_batch(bundle, self._file, settings.max_batch)
         options = dict(settings.provider_options.get(OPTIONS, {}))
         device = options.pop(_DEVICE, "CPU")
+        properties = _properties(settings.intra_op_threads, device, options.get(_HINT, "")) | options
+        with own_signal_stack():
+            self._compiled: Any = self._compile(device, properties)
+        self._backend = f"openvino:{self._compiled.get_property('EXECUTION_DEVICES')[0]}"
+
+    def _compile(self, device: str, properties: dict[str, str]) -> Any:
         core = ov.Core()
         if device.partition(".")[0] not in {name.partition(".")[0] for name in core.available_devices}:
             raise LoadError(f"OpenVINO has no device {device!r} here; it has {', '.join(core.available_devices)}")
-        properties = _properties(settings.intra_op_threads, device, options.get(_HINT, "")) | options
+        bundle, file = self._bundle, self._file
         try:
-            model = core.read_model(str(bundle.path_of(self._file)))
+            model = core.read_model(str(bundle.path_of(file)))
             if self._max_batch == 1:
                 _make_lone(model)
-            self._compiled: Any = core.compile_model(model, device, properties)
-            self._backend = f"openvino:{self._compiled.get_property('EXECUTION_DEVICES')[0]}"
+            return core.compile_model(model, device, properties)
         except Exception as error:  # what OpenVINO raises has no common root but this
             raise LoadError(
-                f"engine {bundle.name} {bundle.version}: OpenVINO refuses {self._file.path} on {device}: {_said(error)}"
+                f"engine {bundle.name} {bundle.version}: OpenVINO refuses {file.path} on {device}: {_said(error)}"
             ) from error
 
     @property
