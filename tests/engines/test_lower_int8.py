@@ -144,7 +144,9 @@ def test_a_wider_model_of_matrices_can_be_quantised(tmp_path: Path) -> None:
     content = matrix_engine()
     quantised = quantise(tmp_path, content=content)
     assert quantised.quantised_nodes == ("embed", "up0", "down0", "up1", "down1", "fc")
-    assert np.abs(scores_of(quantised.content, VALIDATION) - scores_of(content, VALIDATION)).max() < 0.06
+    differences = np.abs(scores_of(quantised.content, VALIDATION) - scores_of(content, VALIDATION))
+    assert differences.mean() < 0.006
+    assert differences.max() < 0.07
 
 
 def test_the_ranges_that_were_found_are_written(tmp_path: Path) -> None:

@@ -69,14 +69,14 @@ def test_the_lame_layer_is_left_out_and_no_other(target: Target) -> None:
     assert sum("calibrating" in line for line in said) == 4, "calibrated more than once"
 
 
-def test_where_several_layers_are_needed_one_more_is_left_out_as_a_reserve() -> None:
+def test_where_several_layers_are_needed_as_many_again_are_left_out_as_a_reserve() -> None:
     def needs_two(content: bytes) -> float:
         return 0.0 if kept_float(content) >= 2 else 1.0
 
     plan = CalibrationPlan("minmax")
     quantised, excluded = auto_exclude(lame_engine(), CALIBRATION, plan, "onnxruntime", needs_two, 0.5, silent)
-    assert len(excluded) == len(quantised.kept_nodes) == 3
-    assert excluded[0] == "block2"
+    assert len(excluded) == len(quantised.kept_nodes) == 4
+    assert "block2" in excluded[:2]
 
 
 def kept_float(content: bytes) -> int:

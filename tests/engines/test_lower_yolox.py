@@ -18,11 +18,11 @@ ASSETS = Path(__file__).parents[2].parent / "shared" / "assets"
 MODEL = ASSETS / "models" / "yolox_nano_416.onnx"
 CALIBRATION = ("intel_one-by-one-person-detection.mp4", "intel_store-aisle-detection_h264_pingpong4.mp4")
 VALIDATION = ("intel_classroom_h264_pingpong4.mp4", "intel_worker-zone-detection_h264_pingpong4.mp4")
-# Those that `auto_exclude` finds: the first ones, where 416x416 points have few channels.
-SENSITIVE = tuple(
+# The first ones, where 416x416 points have few channels, some of them ten times the others.
+COARSE = {
     f"/backbone/backbone/{name}/conv/Conv"
-    for name in ("stem/conv", "dark2/dark2.0/dconv", "dark2/dark2.0/pconv", "dark3/dark3.0/dconv")
-)
+    for name in ("stem/conv", "dark2/dark2.0/dconv", "dark2/dark2.0/pconv", "dark2/dark2.1/conv3")
+}
 
 pytestmark = pytest.mark.skipif(not MODEL.exists(), reason="../shared/assets is not there")
 
@@ -37,10 +37,10 @@ def test_yolox_nano_sees_in_eight_bits_what_it_saw_before(tmp_path: Path) -> Non
     split = split_clips(*([ASSETS / "clips" / name for name in names] for names in (CALIBRATION, VALIDATION)))
     spec = made.manifest.input
     frames = read_frames(split.calibration, spec, 8)
-    plan = CalibrationPlan(exclude=SENSITIVE)
-    quantised = to_int8(made.content, frames, plan, "onnxruntime", tmp_path, silent)
+    quantised = to_int8(made.content, frames, CalibrationPlan(), "onnxruntime", tmp_path, silent)
     # Nor the nine layers of the answer.
-    assert len(quantised.quantised_nodes) == 100
+    assert set(quantised.kept_nodes) > COARSE
+    assert len(quantised.kept_nodes) <= 17
     agreement = compare_engines(
         made.manifest,
         infer_with_onnxruntime(made.content),

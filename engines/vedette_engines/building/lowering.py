@@ -141,9 +141,9 @@ def _quantised(
     if not wanted.auto_exclude:
         return to_int8(content, read_frames(split.calibration, manifest.input, count, say), plan, target, folder, say)
     # Layers are chosen on frames beside those of the calibration, and never on those of the validation.
-    frames = read_frames(split.calibration, manifest.input, 2 * count, say)
-    measure = _loss(manifest, content, frames[1::2] or frames)
-    quantised, left_out = auto_exclude(content, frames[::2], plan, target, measure, goal, say=say)
+    frames = read_frames(split.calibration, manifest.input, 3 * count, say)
+    measure = _loss(manifest, content, [frame for number, frame in enumerate(frames) if number % 3] or frames)
+    quantised, left_out = auto_exclude(content, frames[::3], plan, target, measure, goal, say=say)
     say(f"left in float: {', '.join(left_out) or 'nothing'}")
     return quantised
 

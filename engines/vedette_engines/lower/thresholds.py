@@ -57,7 +57,8 @@ def silu_range(counts: Counts, extremes: Range, ends: Range) -> Range:
         return ends
     centres = extremes[0] + (np.arange(len(counts)) + 0.5) * ((extremes[1] - extremes[0]) / len(counts))
     seen = counts > 0
-    values, weights = centres[seen], counts[seen].astype(np.float64)
+    values: NDArray[np.float64] = centres[seen].astype(np.float64)
+    weights = counts[seen].astype(np.float64)
     wanted = _silu(values)
     # A rounded value is off by a twelfth of the squared step on average, times the squared slope at its place.
     slopes = np.gradient(wanted, values) if len(values) > 1 else np.ones_like(values)
@@ -65,7 +66,7 @@ def silu_range(counts: Counts, extremes: Range, ends: Range) -> Range:
     def error(least: float) -> float:
         step = (max(high, 0.0) - least) / (LEVELS - 1)
         kept = (values >= least) & (values <= high)
-        off = np.where(kept, slopes * step / np.sqrt(12), _silu(np.clip(values, least, high)) - wanted)
+        off = np.where(kept, slopes * step / np.sqrt(12), _silu(values.clip(least, high)) - wanted)
         return float((weights * off * off).sum())
 
     return min((float(low * share) for share in np.linspace(1, 0.02, _LOWER_ENDS)), key=error), high
