@@ -46,14 +46,22 @@ $(VENV)/.ready-$(EXTRAS)-test: pyproject.toml $(VENV)/.ready-$(EXTRAS)
 	@$(INSTALL) -e '.[$(EXTRAS),test]'
 	@touch $@
 
+DEFAULT_TESTS := not gpu and not browser and not load
+
 READY      := $(VENV)/.ready-$(EXTRAS)
 TEST_READY := $(READY)-test
 
 demo: $(READY)  ## Set up, then show four cameras being watched (ARGS="--help" tells more)
 	@$(BIN)/vedette demo $(ARGS)
 
+# What judges time or memory runs when nothing else does; the rest side by side.
 test: $(TEST_READY)  ## Set up, then run the tests (ARGS="-k words" picks some)
+ifeq ($(ARGS),)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "$(DEFAULT_TESTS) and not alone"
+	@$(BIN)/python -m pytest -m "$(DEFAULT_TESTS) and alone"
+else
 	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 check: format lint types contract containers  ## Set up, then check style, types, contract and containers
 	@echo "vedette: all checks passed"

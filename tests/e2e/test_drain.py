@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+# Freshness, memory and graces are judged.
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def start(gauges: Path) -> Callable[..., ServerProcess]:

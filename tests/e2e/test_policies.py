@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from vedette_client import Verdict
     from vedette_client.account import Account
 
+# Freshness, memory and graces are judged.
+pytestmark = pytest.mark.alone
+
 LIVE, EVERY = stream_pb2.DELIVERY_POLICY_LIVE, stream_pb2.DELIVERY_POLICY_EVERY_FRAME
 SUPERSEDED, RATE_LIMIT, STALE = SkipReason.SUPERSEDED, SkipReason.RATE_LIMIT, SkipReason.STALE
 

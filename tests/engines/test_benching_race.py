@@ -91,7 +91,7 @@ def test_a_machine_that_is_slow_now_and_then_does_not_change_the_ratio(factor: f
         return Contestant(run, 1)
 
     # Runs longer than a slice: every round is one run of each, and both meet the same neighbour.
-    field = {"base": disturbed("base", factor), "fast": disturbed("fast", 1.0)}
+    field = {"base": disturbed("base", 1.5 * factor), "fast": disturbed("fast", 1.5)}
     laps = Race(field, 2.0 * ROUNDS, seed=seed, clock=machine.clock).run()
 
     found = ratio(laps["fast"], laps["base"])

@@ -142,11 +142,12 @@ def test_onnx_runtime_fuses_everything_between_the_ends(tmp_path: Path) -> None:
 
 def test_a_wider_model_of_matrices_can_be_quantised(tmp_path: Path) -> None:
     content = matrix_engine()
-    quantised = quantise(tmp_path, content=content)
+    # Twelve frames are too few for its ranges: one value more or less moves the largest difference threefold.
+    quantised = to_int8(content, frames(24, 3), CalibrationPlan(), "onnxruntime", tmp_path, lambda line: None)
     assert quantised.quantised_nodes == ("embed", "up0", "down0", "up1", "down1", "fc")
     differences = np.abs(scores_of(quantised.content, VALIDATION) - scores_of(content, VALIDATION))
     assert differences.mean() < 0.006
-    assert differences.max() < 0.07
+    assert differences.max() < 0.06
 
 
 def test_the_ranges_that_were_found_are_written(tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ def ctrl_c() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_build_at_its_next_step(tmp_path: Path, rtx: TensorRT) -> None:
     after: list[Progress] = []
