@@ -31,12 +31,12 @@ DETACHED, ENDED = session_pb2.SESSION_STATE_DETACHED, session_pb2.SESSION_STATE_
 # Three intervals of 0.4 s, the clock's tick, and time for a busy machine.
 DEAD_WITHIN_S = 5.0
 
+# Freshness, memory and graces are judged.
+pytestmark = pytest.mark.alone
+
 CAMERA = """
 import asyncio, json, sys
 from vedette_client import Client, Policy
-
-# Freshness, memory and graces are judged.
-pytestmark = pytest.mark.alone
 async def main():
     async with Client(sys.argv[1]) as client:
         stream = client.analyze("synthetic:blobs?seconds=4&width=128&height=96&fps=15", sys.argv[2], engines=["blobs"])
