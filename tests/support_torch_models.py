@@ -241,7 +241,7 @@ def tiny_yolo(classes: int = 3) -> nn.Module:
 
 def yolo_s(classes: int = 80) -> nn.Module:
     """A detector of a size that is served: 3.9 M parameters, for 640x640 or 416x416."""
-    return _made(lambda: TinyYolo(classes, width=0.375, depth=0.34, bins=16), 128, _settle_yolo)
+    return _made(lambda: TinyYolo(classes, width=0.375, depth=0.34, bins=16), 416, _settle_yolo)
 
 
 def _settle_yolo(model: TinyYolo, images: Tensor) -> None:

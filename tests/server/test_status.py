@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import grpc
@@ -116,3 +117,30 @@ async def test_whatever_leaves_an_ending_block_ends_the_call_with_its_status(err
             info = error_details_pb2.ErrorInfo()
             assert rich.details[0].Unpack(info)
             assert info.reason == reason
+
+
+async def test_a_client_that_reads_nothing_is_cut_without_a_traceback(caplog):
+    writing: list[asyncio.Task[None]] = []
+
+    async def answer(requests: object, context: grpc.aio.ServicerContext) -> None:
+        async with status.ending(context):
+            writing.append(asyncio.create_task(context.write(bytes(8 << 20))))
+            await asyncio.sleep(0.2)
+            raise errors.DisplacedError("TAKEN_OVER", "another has it")
+
+    server = grpc.aio.server()
+    handler = grpc.stream_stream_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("vedette.test.Deaf", {"Call": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    options = [("grpc.max_receive_message_length", -1)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+        call = channel.stream_stream("/vedette.test.Deaf/Call")()
+        await asyncio.sleep(0.6)
+        assert writing
+        assert not writing[0].done() or writing[0].exception() is not None
+        call.cancel()
+    await server.stop(0)
+    await asyncio.gather(*writing, return_exceptions=True)
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

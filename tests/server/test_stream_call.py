@@ -114,8 +114,11 @@ async def test_a_silent_client_is_ended_although_it_does_not_read(line: Line):
     line.context.say(packets=[line.packet(n) for n in range(3)])
     await line.settle()
     line.call.tick(line.call._heard_s + 4 * INTERVAL_S)
+    await line.settle()
+    assert not line.rig.session.connected, "the session does not wait for the client to read"
+    assert line.call.is_over
+    line.context.hears.set()
     await line.ends_with(SilentError)
-    assert not line.rig.session.connected
 
 
 async def test_silence_is_no_fault_of_a_client_that_has_half_closed(line: Line):
@@ -132,6 +135,35 @@ async def test_a_heartbeat_is_sent_when_nothing_else_was(line: Line):
     line.call.tick(line.call._spoke_s + INTERVAL_S + 0.1)
     await line.settle()
     assert line.context.told[-1].WhichOneof("control") == "heartbeat"
+
+
+@pytest.mark.parametrize("ends", ["displaced", "refused"])
+async def test_a_call_ends_only_after_the_message_that_is_being_written(line: Line, ends: str):
+    await line.settle()
+    line.context.hears.clear()
+    line.context.say(packets=[line.packet(0)])
+    await line.settle()
+    told = len(line.context.told)
+    if ends == "displaced":
+        line.rig.connect()
+    else:
+        line.context.say(config=stream_pb2.StreamConfig())
+    await line.settle()
+    assert not line.running.done(), "gRPC refuses a status while a message is being written"
+    line.call.drain(1.0)
+    line.context.hears.set()
+    await line.ends_with(DisplacedError if ends == "displaced" else InvalidError)
+    assert len(line.context.told) == told + 1, "nothing is begun after the end"
+
+
+async def test_a_client_that_reads_nothing_does_not_hold_up_the_end(line: Line, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream_call, "LAST_WRITE_S", 0.05)
+    await line.settle()
+    line.context.hears.clear()
+    line.context.say(packets=[line.packet(0)])
+    await line.settle()
+    line.rig.connect()
+    await line.ends_with(DisplacedError)
 
 
 async def test_a_displaced_call_takes_and_tells_nothing_more(line: Line):
@@ -199,6 +231,9 @@ async def test_a_client_that_never_reads_its_answers_is_ended(line: Line):
         line.context.say(clock_sync=stream_pb2.ClockSync())
         await line.settle()
     line.call.tick(line.call._heard_s + 4 * INTERVAL_S)
+    await line.settle()
+    assert not line.rig.session.connected
+    line.context.hears.set()
     error = await line.ends_with(LimitError)
     assert isinstance(error, LimitError)
     assert error.reason == "UNREAD_REPLIES"

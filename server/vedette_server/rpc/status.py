@@ -6,6 +6,7 @@ when a call ends with anything but OK.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -69,12 +70,21 @@ def rich_status(error: BaseException) -> grpc.Status:
 async def end(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> NoReturn:
     """End a call with the status of ``error``; what was not foreseen is logged with its traceback.
 
+    A client that does not read what was written before cannot be told: its call is cancelled.
+
     Raises:
-        grpc.aio.AbortError: Always; that is how grpc.aio ends a call.
+        grpc.aio.AbortError: The call has its status; that is how grpc.aio ends a call.
+        asyncio.CancelledError: It could not be told.
     """
     if not isinstance(error, errors.RefusedError):
         _log.error("call failed", exc_info=error)
-    await context.abort_with_status(rich_status(error))
+    try:
+        await context.abort_with_status(rich_status(error))
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.InternalError:
+        _log.info("a call was cut: its client cannot be told %s", error)
+        raise asyncio.CancelledError from None
     raise AssertionError("abort_with_status returned")
 
 

@@ -43,6 +43,9 @@ VERDICTS_PER_MESSAGE = 64
 HALF_CLOSE_GUARD_S = 0.02
 # So long a call that cannot be written to waits for its cancellation.
 GONE_S = 5.0
+# So long a call that ends waits for the message that is being written: gRPC takes no status before, and
+# a client that is not told would wait for ever. A dead one ends sooner, by the transport's keepalive.
+LAST_WRITE_S = 300.0
 SILENT_INTERVALS = 3
 # Answers that may wait to be sent; a client that does not read them is not read either.
 MAX_WAITING_REPLIES = 32
@@ -91,6 +94,7 @@ class StreamCall:
         self._woken = asyncio.Event()
         self._ended = asyncio.Event()
         self._half_closed = False
+        self._ending = False
         self._displaced: RefusedError | None = None
         self._assembler = Assembler(settings.server.max_packet_bytes)
         self._replies: list[stream_pb2.AnalyzeStreamResponse] = []
@@ -158,20 +162,37 @@ class StreamCall:
         writer = asyncio.create_task(self._write(accepted))
         # The writer may be held up by a client that does not read: the end must not wait for it.
         ended = asyncio.create_task(self._ended.wait())
-        tasks = pending = {reader, writer, ended}
+        tasks = {reader, writer, ended}
         self._woken.set()
         try:
-            while writer in pending:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                if self._displaced is not None:
-                    raise self._displaced
-                for task in done:
-                    task.result()
+            await self._run_until_over(tasks, writer)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            self.session.detach(self)
+            await self._finish_writing(writer)
+            raise
         finally:
             self.session.detach(self)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run_until_over(self, tasks: set[asyncio.Task[Any]], writer: asyncio.Task[None]) -> None:
+        """Return when the writer has told all, or raise what ends the call before."""
+        pending = tasks
+        while writer in pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if self._displaced is not None:
+                raise self._displaced
+            for task in done:
+                task.result()
+
+    async def _finish_writing(self, writer: asyncio.Task[None]) -> None:
+        """Let the writer end after the message that it has begun, for a while: a client may not read."""
+        self._ending = True
+        self._woken.set()
+        await asyncio.wait({writer}, timeout=LAST_WRITE_S)
 
     async def _read(self) -> None:
         """Take messages until the client has half-closed."""
@@ -230,15 +251,17 @@ class StreamCall:
             replies, self._replies = self._replies, []
             self._replies_taken.set()
             for response in replies:
+                if self.is_over:
+                    return
                 await self._send(response)
-            if await self._tell():
+            if await self._tell() or self.is_over:
                 return
 
     async def _tell(self) -> bool:
         """Send all that the session has to tell; return whether that was the end."""
         more = True
         # What is taken out now that another connection has the session would never reach anybody.
-        while more and self._displaced is None:
+        while more and not self.is_over:
             news = self.session.outgoing(VERDICTS_PER_MESSAGE)
             if news.verdicts or news.flow is not None or news.closing is not None:
                 await self._send(self._news_to_wire(news))
@@ -249,12 +272,18 @@ class StreamCall:
             more = len(news.verdicts) == VERDICTS_PER_MESSAGE
         return False
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be written but the status."""
+        return self._ending or self._displaced is not None
+
     async def _send(self, response: stream_pb2.AnalyzeStreamResponse) -> None:
         try:
             await self._context.write(response)
         except grpc.aio.InternalError:
             # The connection is gone, and the call is about to be cancelled.
-            await asyncio.sleep(GONE_S)
+            if not self.is_over:
+                await asyncio.sleep(GONE_S)
             raise UnavailableError("CONNECTION_LOST", "the client cannot be written to") from None
         self._spoke_s = time.monotonic()
 

@@ -105,7 +105,7 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
     @property
     def busy(self) -> bool:
         """Whether a call is on, be it only to tell its last verdicts."""
-        return bool(self._calls)
+        return not all(call.is_over for call in self._calls)
 
     def tick(self) -> None:
         """Look after heartbeats; called several times per heartbeat interval."""
