@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vedette_server.data.outcome import SkipReason
     from vedette_server.data.packet import Packet
     from vedette_server.picture.letterbox import Letterbox
+    from vedette_server.picture.source import DeviceSource, HostSource
 
 
 class Picture(Protocol):
@@ -49,6 +50,19 @@ class Picture(Protocol):
         Raises:
             UndecodableError: The bytes of a still are broken.
         """
+
+    def source(self, fit: Letterbox) -> HostSource | DeviceSource | None:
+        """Give the picture as it lies in memory, for an engine that letterboxes on its device.
+
+        May be called several times; views are valid until `close`.
+
+        Args:
+            fit: The engine's input size and placement.
+
+        Returns:
+            None: it has no layout that a device takes; then `letterbox_into` is the way.
+        """
+        ...
 
     def close(self) -> None:
         """Let go of the decoder's memory; may be called twice."""

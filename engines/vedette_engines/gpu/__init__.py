@@ -1,0 +1,1 @@
+"""Run engines on a GPU, pipelined: lanes whose uploads, computing and downloads overlap."""
