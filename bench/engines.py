@@ -114,7 +114,7 @@ def footage(spec: InputSpec, count: int) -> tuple[list[Sample], list[Sample]]:
     return read_frames(split.calibration, spec, count), read_frames(split.validation, spec, count)
 
 
-def save_weights(subject: Subject) -> None:
+def save_weights(subject: Subject, *, fresh: bool) -> None:
     """Write the state dict that a training run would have left."""
     import torch
 
@@ -122,7 +122,7 @@ def save_weights(subject: Subject) -> None:
 
     factories = {"resnet50": resnet50, "yolo_s": yolo_s}
     path = subject.source.weights
-    if path is not None and not path.exists():
+    if path is not None and (fresh or not path.exists()):
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(factories[subject.source.source.partition(":")[2]]().state_dict(), path)
 
@@ -277,7 +277,7 @@ def main() -> None:
     console.width = max(console.width, 120)
     reports, figures, parities = [], {}, {}
     for name in options.models:
-        save_weights(known[name])
+        save_weights(known[name], fresh=options.fresh)
         bundle = prepare(known[name], options.fresh, options.frames)
         parities[name] = parity(known[name], bundle)
         report = measure(known[name], bundle, options)

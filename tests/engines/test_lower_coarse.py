@@ -44,6 +44,16 @@ def test_no_more_than_a_few_are_named_the_worst_first() -> None:
     assert named(fine(a=0.1, b=0.1, c=0.1, d=0.1, e=0.1), times=0) == ()
 
 
+def test_layers_with_many_of_the_weights_are_not_named() -> None:
+    nodes = [helper.make_node("Conv", [one, f"w-{one}"], [two], name=f"{one}-{two}") for one, two in ("ab", "bc", "cd")]
+    sizes = {"a": 30, "b": 60, "c": 9910}
+    weights = [helper.make_tensor(f"w-{name}", 1, [size], np.zeros(size)) for name, size in sizes.items()]
+    graph = helper.make_graph(nodes, "graph", [], [], weights)
+    layers = ("a-b", "b-c", "c-d", *("other",) * 60)
+    assert coarse_layers(graph, layers, RANGES, fine(a=1.0, c=0.5)) == ("b-c", "a-b")
+    assert coarse_layers(graph, layers, RANGES, fine(d=1.0)) == ()
+
+
 def test_the_second_half_of_a_separable_convolution_goes_with_the_first() -> None:
     nodes = [
         helper.make_node("Conv", ["a", "w"], ["b"], name="first", group=8),

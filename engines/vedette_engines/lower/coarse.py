@@ -28,6 +28,8 @@ _QUANTILE = 0.25
 # Share of the layers that may stay float32 for this; there may be models of which all is coarse, and eight bits were
 # asked for.
 _MOST = 0.08
+# Share of the weights that may stay float32 for this: a layer with more would cost the size that was asked for.
+_MOST_WEIGHTS = 0.01
 
 
 def coarse_layers(
@@ -58,7 +60,21 @@ def coarse_layers(
     found = sorted((name for name in worst if worst[name] < _LEAST_DB), key=lambda name: worst[name])
     second = _second_halves(graph, behind)
     both = [other for name in found for other in (name, second.get(name, name)) if other in wanted]
-    return tuple(dict.fromkeys(both))[: math.floor(_MOST * len(layers))]
+    few = tuple(dict.fromkeys(both))[: math.floor(_MOST * len(layers))]
+    return _light(graph, few)
+
+
+def _light(graph: GraphProto, layers: Sequence[str]) -> tuple[str, ...]:
+    """Leave out the layers with which the others would hold too many of the weights."""
+    counts = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    held = {node.name: sum(counts.get(name, 0) for name in node.input) for node in graph.node}
+    left = _MOST_WEIGHTS * sum(counts.values())
+    light = []
+    for name in layers:
+        if held[name] <= left:
+            light.append(name)
+            left -= held[name]
+    return tuple(light)
 
 
 def _second_halves(graph: GraphProto, behind: Mapping[str, str]) -> dict[str, str]:
