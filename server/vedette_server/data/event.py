@@ -1,0 +1,142 @@
+"""Something that happened on a channel, and how it changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class EventKind(StrEnum):
+    """What an event tells of; the contract's EVENT_KIND_... in lower case."""
+
+    ENTER = "enter"
+    LEAVE = "leave"
+    INSIDE = "inside"
+    CROSS = "cross"
+    DWELL = "dwell"
+    OCCUPANCY = "occupancy"
+    CROWD = "crowd"
+    SPEED = "speed"
+    WRONG_WAY = "wrong_way"
+    LEFT = "left"
+    REMOVED = "removed"
+    ABSENCE = "absence"
+    CAMERA_OFFLINE = "camera_offline"
+    CAMERA_FROZEN = "camera_frozen"
+    CAMERA_DARK = "camera_dark"
+    CAMERA_BRIGHT = "camera_bright"
+    CAMERA_MOVED = "camera_moved"
+    CAMERA_COVERED = "camera_covered"
+    CAMERA_DEFOCUSED = "camera_defocused"
+    CAMERA_LOW_BITRATE = "camera_low_bitrate"
+    CAMERA_LOW_FRAME_RATE = "camera_low_frame_rate"
+    CAMERA_CLOCK_JUMP = "camera_clock_jump"
+    CAMERA_DECODE_ERRORS = "camera_decode_errors"
+
+    @property
+    def of_camera(self) -> bool:
+        """Whether it tells of the camera itself."""
+        return self.name.startswith("CAMERA_")
+
+
+class EventState(StrEnum):
+    """Where an event stands; whether somebody has acknowledged it is told apart."""
+
+    ACTIVE = "active"
+    ENDED = "ended"
+
+
+class EvidenceState(StrEnum):
+    """What was kept of a piece of evidence."""
+
+    NONE = "none"
+    PENDING = "pending"
+    READY = "ready"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class TrailPoint:
+    """A place on an object's way: seconds since the epoch, and its anchor, normalised."""
+
+    time_s: float
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A file that is kept with an event; see the contract's Evidence."""
+
+    state: EvidenceState = EvidenceState.NONE
+    size_bytes: int = 0
+    sha256: str = ""
+    media_type: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Who has seen an event, when (seconds since the epoch), and what was to be remembered."""
+
+    user: str
+    time_s: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as it stands after one of its changes; never changed, only replaced.
+
+    Attributes:
+        event_id: The same cause never gives two: see `event_id_of` where it is made.
+        channel: The channel's bare name.
+        kind: What kind.
+        rule: Name of the rule; `camera` of camera health.
+        state: Where it stands.
+        place: Name of the zone or the line; empty where there is none.
+        label: Class of the object that caused it; empty where several or none did.
+        track_ids: Tracks that took part, the one that caused it first.
+        start_s: When it began, seconds since the epoch, by the channel's capture clock where it has one.
+        update_s: When it was last seen to go on.
+        end_s: When it was over; None while it goes on.
+        peak_score: Highest score of the object; None of camera health.
+        box: x1, y1, x2, y2 where it was then, normalised; None where there is none.
+        measures: What the rule measured, by name.
+        trail: Where the object was.
+        snapshot: The picture at its highest score.
+        clip: The pictures before, while and after.
+        engine_version: `NAME@VERSION` of the engine whose detections it stands on; empty of camera health.
+        session: The session's bare name.
+        sequence: Packet of the frame that began it.
+        acknowledgement: Who has seen it; None: nobody.
+        detail: In words, for a person.
+    """
+
+    event_id: str
+    channel: str
+    kind: EventKind
+    rule: str
+    state: EventState
+    start_s: float
+    update_s: float
+    place: str = ""
+    label: str = ""
+    track_ids: tuple[str, ...] = ()
+    end_s: float | None = None
+    peak_score: float | None = None
+    box: tuple[float, float, float, float] | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)
+    trail: tuple[TrailPoint, ...] = ()
+    snapshot: Evidence = field(default_factory=Evidence)
+    clip: Evidence = field(default_factory=Evidence)
+    engine_version: str = ""
+    session: str = ""
+    sequence: int = 0
+    acknowledgement: Acknowledgement | None = None
+    detail: str = ""
