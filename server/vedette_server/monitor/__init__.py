@@ -1,0 +1,1 @@
+"""What a channel's detections mean over time: tracks, rules, camera health."""
