@@ -42,4 +42,4 @@ KERNELS = {
     "letterbox": simulated_letterbox(),
 }
 # How C lays the arguments out: pointers (P), whole numbers of 64 (q) and 32 bits (i).
-SIGNATURES = {"add": "Pi", "letterbox": "PqPqPq" + "i" * 19}
+SIGNATURES = {"add": "Pi", "letterbox": "PqPqPqPq" + "i" * 19}

@@ -109,11 +109,11 @@ Result cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned
     }
     std::vector<long long> wide;
     std::vector<int> numbers;
-    for (int index = 0; index < 6; index++) wide.push_back(value<long long>(places[index]));
-    for (int index = 6; index < 25; index++) numbers.push_back(value<int>(places[index]));
+    for (int index = 0; index < 8; index++) wide.push_back(value<long long>(places[index]));
+    for (int index = 8; index < 27; index++) numbers.push_back(value<int>(places[index]));
     return act(stream, [=] {
         letterbox_grid((int)grid_x, (int)grid_y, (int)block_x, (int)block_y, (Byte *)wide[0], wide[1], (Byte *)wide[2],
-                       wide[3], (Byte *)wide[4], wide[5], numbers.data());
+                       wide[3], (Byte *)wide[4], wide[5], (Byte *)wide[6], wide[7], numbers.data());
     });
 }
 

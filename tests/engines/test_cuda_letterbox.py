@@ -3,8 +3,9 @@
 The source is compiled as C++ and run over the whole grid; where there is no compiler that part is skipped.
 
 Bounds against the CPU path, stated here and held on drawn pictures and real frames: BGR and RGB at most 1 of 255 (the
-resizing libraries round differently), NV12 at most 4 and 0.1 on average; 32 and 0.5 where the fitted width and height
-are both odd, since swscale takes another way there. Measured on x86-64; elsewhere swscale rounds otherwise.
+resizing libraries round differently), NV12, I420 and P010 at most 4 and 0.1 on average; 32 and 0.5 where the fitted
+width and height are both odd, since swscale takes another way there. Measured on x86-64; elsewhere swscale rounds
+otherwise.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +32,9 @@ from vedette_engines.cuda.letterbox_twin import letterbox
 from vedette_engines.cuda.letterboxing import BLOCK, DeviceLetterbox, Surface, SurfaceKind
 from vedette_engines.cuda.ordering import MisuseError
 from vedette_engines.cuda.simulated import SimulatedDevice
+from vedette_engines.gpu.base import PictureLayout
 from vedette_server.picture.convert import video_frame_into
-from vedette_server.picture.letterbox import Letterbox
+from vedette_server.picture.letterbox import SQUARE, Letterbox
 from vedette_server.picture.scratch import plane_views
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 CLIPS = Path(__file__).parents[3] / "shared/assets/clips"
 TURNS = (0, 90, 180, 270)
 KINDS = tuple(SurfaceKind)
+YUV = tuple(kind for kind in KINDS if not kind.is_packed)
 
 
 @pytest.fixture(params=DEVICES)
@@ -62,10 +66,11 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     subprocess.run([compiler, *flags, str(source), "-o", str(target)], check=True)
     run = ctypes.CDLL(str(target)).letterbox_grid
 
-    def call(luma: Any, luma_at: int, chroma: Any, chroma_at: int, out: Any, out_at: int, *numbers: int) -> None:
+    def call(*arguments: Any) -> None:
+        buffers, numbers = arguments[:8], arguments[8:]
         width, height = numbers[5:7]
         grid = (-(-width // BLOCK[0]), -(-height // BLOCK[1]))
-        pairs = ((luma, luma_at), (chroma, chroma_at), (out, out_at))
+        pairs = zip(buffers[::2], buffers[1::2], strict=True)
         flat = [entry for array, at in pairs for entry in (ctypes.c_void_p(array.ctypes.data), ctypes.c_longlong(at))]
         run(*grid, *BLOCK, *flat, (ctypes.c_int * len(numbers))(*numbers))
 
@@ -78,17 +83,17 @@ def run(
     fit: Letterbox,
     rotation: int,
     colour: tuple[int, ...] = (0,) * 6,
+    sample_aspect: Fraction = SQUARE,
 ) -> NDArray[np.uint8]:
     """Call the twin or the compiled kernel on memory with guard bytes on both sides of the slot."""
-    memory, place = picture.laid(), fit.place(picture.width, picture.height, rotation)
+    place = fit.place(picture.width, picture.height, rotation, sample_aspect)
     size = fit.width * fit.height * 3
     out = np.full(size + 200, GUARD, np.uint8)
     numbers = (
         *(int(picture.kind), picture.pitch, picture.pitch, picture.width, picture.height, fit.width, fit.height),
         *(place.left, place.top, place.fit_width, place.fit_height, rotation // 90, fit.pad, *colour),
     )
-    chroma_at = picture.at + picture.pitch * picture.height
-    function(memory, picture.at, memory, chroma_at, out, 100, *numbers)
+    function(*picture.arguments(picture.laid()), out, 100, *numbers)
     assert (out[:100] == GUARD).all()
     assert (out[-100:] == GUARD).all()
     return out[100:-100].reshape(fit.height, fit.width, 3)
@@ -99,10 +104,10 @@ def differences(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> tuple[int, 
     return int(apart.max()), float(apart.mean())
 
 
-def bounds(picture: Picture, fit: Letterbox, rotation: int) -> tuple[int, float]:
-    if picture.kind is not SurfaceKind.NV12:
+def bounds(picture: Picture, fit: Letterbox, rotation: int, sample_aspect: Fraction = SQUARE) -> tuple[int, float]:
+    if picture.kind.is_packed:
         return 1, 0.05
-    place = fit.place(picture.width, picture.height, rotation)
+    place = fit.place(picture.width, picture.height, rotation, sample_aspect)
     return (32, 0.5) if place.fit_width & place.fit_height & 1 else (4, 0.1)
 
 
@@ -150,11 +155,24 @@ def test_a_drawn_picture_comes_out_as_on_the_cpu(
     check_near(got, on_cpu(picture, fit, rotation, 1, full_range=False), bounds(picture, fit, rotation))
 
 
+@pytest.mark.parametrize("kind", YUV)
+@pytest.mark.parametrize("rotation", TURNS)
+@pytest.mark.parametrize("aspect", [Fraction(12, 11), Fraction(16, 11), Fraction(1, 2)], ids=str)
+def test_samples_that_are_not_square_are_those_of_the_cpu(kind: SurfaceKind, rotation: int, aspect: Fraction) -> None:
+    picture, fit = drawn(kind, 352, 288), Letterbox(128, 128, "centre", 20)
+    got = run(letterbox, picture, fit, rotation, yuv_colour(5, full_range=False), aspect)
+    wanted = on_cpu(picture, fit, rotation, 5, full_range=False, sample_aspect=aspect)
+    check_near(got, wanted, bounds(picture, fit, rotation, aspect))
+
+
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("matrix", [1, 5, 9])
 @pytest.mark.parametrize("fit", [Letterbox(160, 160), Letterbox(161, 91)], ids=["even", "odd"])
-def test_every_matrix_and_range_is_that_of_the_cpu(matrix: int, full_range: bool, fit: Letterbox) -> None:
-    picture = drawn(SurfaceKind.NV12, 320, 180, seed=matrix)
+@pytest.mark.parametrize("kind", YUV)
+def test_every_matrix_and_range_is_that_of_the_cpu(
+    kind: SurfaceKind, matrix: int, full_range: bool, fit: Letterbox
+) -> None:
+    picture = drawn(kind, 320, 180, seed=matrix)
     got = run(letterbox, picture, fit, 0, yuv_colour(matrix, full_range=full_range))
     check_near(got, on_cpu(picture, fit, 0, matrix, full_range=full_range), bounds(picture, fit, 0))
 
@@ -186,18 +204,21 @@ def test_frames_of_real_clips_come_out_as_on_the_cpu(fit: Letterbox, rotation: i
         with av.open(str(clip)) as container:
             frame = next(container.decode(video=0))
         luma, u, v = plane_views(frame)
-        picture = Picture(SurfaceKind.NV12, (luma, np.stack((u, v), -1)))
         wanted = np.empty((fit.height, fit.width, 3), np.uint8)
         video_frame_into(frame, wanted, fit, rotation)
         matrix = frame.colorspace if frame.colorspace in MATRICES else 1 if frame.height >= 720 else 5
-        got = run(letterbox, picture, fit, rotation, yuv_colour(matrix, full_range=frame.color_range == 2))
-        check_near(got, wanted, bounds(picture, fit, rotation))
+        for picture in (
+            Picture(SurfaceKind.NV12, (luma, np.stack((u, v), -1))),
+            Picture(SurfaceKind.I420, (luma, u, v)),
+        ):
+            got = run(letterbox, picture, fit, rotation, yuv_colour(matrix, full_range=frame.color_range == 2))
+            check_near(got, wanted, bounds(picture, fit, rotation))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_device_writes_the_slot_and_nothing_around_it(device: Any, kind: SurfaceKind) -> None:
     picture, fit = noise(kind, 50, 34, at=5, slack=14), Letterbox(40, 48, "centre", 7)
-    colour = yuv_colour(9, full_range=True) if kind is SurfaceKind.NV12 else None
+    colour = None if kind.is_packed else yuv_colour(9, full_range=True)
     got = on_device(device, picture, fit, 90, colour)
     assert np.array_equal(got, run(letterbox, picture, fit, 90, colour or (0,) * 6))
 
@@ -261,6 +282,17 @@ def test_a_launch_that_would_write_elsewhere_is_refused(change: dict[str, Any], 
         box.launch(device.stream(), surface, batch, change.get("slot", 0), place)
 
 
+def laid_out(memory: Any, kind: SurfaceKind, plane_at: tuple[int, ...], pitches: tuple[int, ...]) -> Surface:
+    return Surface.from_layout(memory, PictureLayout(kind, 8, 8, plane_at, pitches, 192))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layout_describes_what_stands_in_memory(kind: SurfaceKind) -> None:
+    memory, picture = ForeignMemory(4096, 5000), noise(kind, 31, 17, slack=4)
+    layout = PictureLayout(kind, 31, 17, picture.plane_at, (picture.pitch,) * len(picture.planes), 4000)
+    assert Surface.from_layout(memory, layout, at=0) == picture.surface(memory)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -268,6 +300,11 @@ def test_a_launch_that_would_write_elsewhere_is_refused(change: dict[str, Any], 
         (lambda memory: Surface.packed(SurfaceKind.BGR, memory, 8, 8, at=1), "pixels take bytes 1..193"),
         (lambda memory: Surface.packed(SurfaceKind.RGB, memory, 8, 8, pitch=23), "at a pitch of 23"),
         (lambda memory: Surface.nv12(memory, 12, 12), "chroma take bytes 144..216"),
+        (lambda memory: Surface.p010(memory, 8, 10), "chroma take bytes 160..240"),
+        (lambda memory: Surface(SurfaceKind.I420, 8, 8, memory, 0, 8, memory, 64, 4), "no memory for V"),
+        (lambda memory: laid_out(memory, SurfaceKind.I420, (0, 128, 180), (16, 8, 8)), "V take bytes 180..208"),
+        (lambda memory: laid_out(memory, SurfaceKind.I420, (0, 128, 160), (16, 8, 4)), "those of chroma at one pitch"),
+        (lambda memory: laid_out(memory, SurfaceKind.NV12, (0,), (8,)), "it has 2, those of chroma"),
         (lambda memory: Surface.packed(SurfaceKind.BGR, memory, 0, 8), "surface is 0x8"),
     ],
 )
@@ -320,5 +357,5 @@ def test_a_source_that_changed_is_seen() -> None:
 
 def test_the_ptx_takes_as_many_arguments_as_are_given() -> None:
     text = kernels.ptx("letterbox").decode()
-    assert text.count(".param .u64 letterbox_param_") == 6
+    assert text.count(".param .u64 letterbox_param_") == 8
     assert text.count(".param .u32 letterbox_param_") == 19

@@ -55,13 +55,13 @@ class TestSeamOnGpu(SeamSuite):
 
 
 def by_twin(picture: Any, fit: Letterbox, rotation: int, colour: Any) -> Any:
-    memory, place = picture.laid(), fit.place(picture.width, picture.height, rotation)
+    place = fit.place(picture.width, picture.height, rotation)
     out = np.zeros(fit.width * fit.height * 3, np.uint8)
     numbers = (
         *(int(picture.kind), picture.pitch, picture.pitch, picture.width, picture.height, fit.width, fit.height),
         *(place.left, place.top, place.fit_width, place.fit_height, rotation // 90, fit.pad, *(colour or (0,) * 6)),
     )
-    letterbox(memory, picture.at, memory, picture.at + picture.pitch * picture.height, out, 0, *numbers)
+    letterbox(*picture.arguments(picture.laid()), out, 0, *numbers)
     return out.reshape(fit.height, fit.width, 3)
 
 
@@ -70,7 +70,7 @@ def by_twin(picture: Any, fit: Letterbox, rotation: int, colour: Any) -> Any:
 @pytest.mark.parametrize("size", [(1920, 1080), (4096, 2160), (641, 479), (3, 3), (1, 999)])
 def test_the_gpu_gives_the_twins_bytes(device: Any, kind: SurfaceKind, rotation: int, size: tuple[int, int]) -> None:
     picture = noise(kind, *size, at=16, slack=10)
-    colour = yuv_colour(1, full_range=False) if kind is SurfaceKind.NV12 else None
+    colour = None if kind.is_packed else yuv_colour(1, full_range=False)
     for fit in (Letterbox(640, 640), Letterbox(417, 235, "centre", 0)):
         got = on_device(device, picture, fit, rotation, colour)
         assert np.array_equal(got, by_twin(picture, fit, rotation, colour))
@@ -78,8 +78,9 @@ def test_the_gpu_gives_the_twins_bytes(device: Any, kind: SurfaceKind, rotation:
 
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("matrix", [1, 5, 9])
-def test_the_gpu_gives_the_cpu_paths_picture(device: Any, matrix: int, full_range: bool) -> None:
-    picture, fit = drawn(SurfaceKind.NV12, 1920, 1080), Letterbox(640, 640)
+@pytest.mark.parametrize("kind", [SurfaceKind.NV12, SurfaceKind.I420, SurfaceKind.P010])
+def test_the_gpu_gives_the_cpu_paths_picture(device: Any, kind: SurfaceKind, matrix: int, full_range: bool) -> None:
+    picture, fit = drawn(kind, 1920, 1080), Letterbox(640, 640)
     got = on_device(device, picture, fit, 0, yuv_colour(matrix, full_range=full_range))
     apart = np.abs(got.astype(int) - on_cpu(picture, fit, 0, matrix, full_range=full_range))
     assert apart.max() <= 4

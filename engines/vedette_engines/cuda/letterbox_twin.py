@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vedette_engines.cuda.letterboxing import SurfaceKind
 from vedette_engines.cuda.simulated_stream import SimulatedKernel
 
 if TYPE_CHECKING:
@@ -16,35 +17,33 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-NV12, BGR, RGB = 0, 1, 2
 _WEIGHT_BITS = 11
 _ONE = 1 << _WEIGHT_BITS
-_LUMA, _CHROMA, _TARGET = 0, 2, 4
+_LUMA, _CHROMA, _SECOND, _TARGET = 0, 2, 4, 6
+_BUFFERS = (_LUMA, _CHROMA, _SECOND, _TARGET)
 
 
 def simulated_letterbox(duration_s: Callable[[Sequence[Any]], float] = lambda _: 0.0) -> SimulatedKernel:
     """Make the kernel for a simulated device; it reads and writes what the real one does, and no byte more."""
     return SimulatedKernel(
-        "letterbox", duration_s, letterbox, reads=(_LUMA, _CHROMA), writes=(_TARGET,), parts=parts_used
+        "letterbox", duration_s, letterbox, reads=(_LUMA, _CHROMA, _SECOND), writes=(_TARGET,), parts=parts_used
     )
 
 
 def parts_used(arguments: Sequence[Any]) -> Mapping[int, tuple[int, int]]:
     """Tell the first byte and the number of bytes that a launch uses of each of its buffers."""
-    _, luma_at, _, chroma_at, _, target_at, kind, luma_pitch, chroma_pitch, *sizes = (
-        entry if index in {_LUMA, _CHROMA, _TARGET} else int(entry) for index, entry in enumerate(arguments)
-    )
-    source_width, source_height, width, height = sizes[:4]
+    luma_at, chroma_at, second_at, target_at = (int(arguments[index + 1]) for index in _BUFFERS)
+    kind, luma_pitch, chroma_pitch, source_width, source_height, width, height = map(int, arguments[8:15])
+    first, *others = SurfaceKind(kind).planes(source_width, source_height)
+    luma = (luma_at, plane_bytes(luma_pitch, *first))
     target = (target_at, width * height * 3)
-    if kind != NV12:
-        packed = (luma_at, plane_bytes(luma_pitch, source_width * 3, source_height))
-        return {_LUMA: packed, _CHROMA: packed, _TARGET: target}
-    halves = (source_width + 1) // 2 * 2, (source_height + 1) // 2
-    return {
-        _LUMA: (luma_at, plane_bytes(luma_pitch, source_width, source_height)),
-        _CHROMA: (chroma_at, plane_bytes(chroma_pitch, *halves)),
-        _TARGET: target,
-    }
+    if not others:
+        return {_LUMA: luma, _CHROMA: luma, _SECOND: luma, _TARGET: target}
+    chroma, second = (
+        (at, plane_bytes(chroma_pitch, *plane))
+        for at, plane in zip((chroma_at, second_at), (others[0], others[-1]), strict=True)
+    )
+    return {_LUMA: luma, _CHROMA: chroma, _SECOND: second, _TARGET: target}
 
 
 def plane_bytes(pitch: int, row_bytes: int, rows: int) -> int:
@@ -57,6 +56,8 @@ def letterbox(
     luma_at: Any,
     chroma: NDArray[np.uint8],
     chroma_at: Any,
+    second: NDArray[np.uint8],
+    second_at: Any,
     target: NDArray[np.uint8],
     target_at: Any,
     *numbers: Any,
@@ -66,39 +67,52 @@ def letterbox(
     Args:
         luma: `uint8 [n]`, luma, or packed pixels.
         luma_at: First byte of it.
-        chroma: `uint8 [n]`, interleaved chroma.
+        chroma: `uint8 [n]`, interleaved chroma, or U.
         chroma_at: First byte of it.
+        second: `uint8 [n]`, V; where chroma is interleaved, that once more.
+        second_at: First byte of it.
         target: `uint8 [n]`, the batch; one slot of it is wholly overwritten.
         target_at: First byte of the slot.
         numbers: The kernel's whole numbers, in its order.
     """
-    kind, luma_pitch, chroma_pitch, source_width, source_height, width, height, *rest = map(int, numbers)
+    number, luma_pitch, chroma_pitch, source_width, source_height, width, height, *rest = map(int, numbers)
+    kind = SurfaceKind(number)
     left, top, fit_width, fit_height, turns, pad, *colour = rest
     coded = (fit_height, fit_width) if turns % 2 else (fit_width, fit_height)
-    if kind == NV12:
-        luma_plane = _plane(luma, int(luma_at), luma_pitch, source_width, source_height, 1)
-        halves = (source_width + 1) // 2, (source_height + 1) // 2
-        chroma_plane = _plane(chroma, int(chroma_at), chroma_pitch, *halves, 2)
-        grey = resized(luma_plane, *coded)[..., 0]
+    if kind.is_packed:
+        pixels = _reduced(_plane(luma, int(luma_at), luma_pitch, source_width, source_height, 3), *coded)
+        pixels = pixels[..., ::-1] if kind is SurfaceKind.RGB else pixels
+    else:
+        sample = 2 if kind is SurfaceKind.P010 else 1
+        grey = _reduced(_plane(luma, int(luma_at), luma_pitch, source_width, source_height, 1, sample), *coded)
         odd = bool(coded[0] & coded[1] & 1)
         columns = coded[0] if odd else (coded[0] + 1) // 2
-        pixels = _to_bgr(grey, resized(chroma_plane, columns, coded[1]), colour, odd=odd)
-    else:
-        pixels = resized(_plane(luma, int(luma_at), luma_pitch, source_width, source_height, 3), *coded)
-        pixels = pixels[..., ::-1] if kind == RGB else pixels
+        halves = (source_width + 1) // 2, (source_height + 1) // 2
+        if kind is SurfaceKind.I420:
+            planes = [
+                _plane(memory, int(at), chroma_pitch, *halves, 1)
+                for memory, at in ((chroma, chroma_at), (second, second_at))
+            ]
+        else:
+            planes = [_plane(chroma, int(chroma_at), chroma_pitch, *halves, 2, sample)]
+        mixed = np.concatenate([_reduced(plane, columns, coded[1]) for plane in planes], axis=-1)
+        pixels = _to_bgr(grey[..., 0], mixed, colour, odd=odd)
     slot = target[int(target_at) :][: width * height * 3].reshape(height, width, 3)
     slot[:] = pad
     # NumPy turns counter-clockwise.
     slot[top : top + fit_height, left : left + fit_width] = np.rot90(pixels, -turns)
 
 
-def resized(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.int64]:
+def resized(
+    plane: NDArray[np.uint8] | NDArray[np.uint16], width: int, height: int, spare_bits: int = 0
+) -> NDArray[np.int64]:
     """Resize bilinearly.
 
     Args:
-        plane: `uint8 [h, w, channels]`.
+        plane: `uint8 [h, w, channels]`, or `uint16`, of 8 bits and the spare ones.
         width: Wanted width.
         height: Wanted height.
+        spare_bits: How many more than 8 a sample has.
 
     Returns:
         `int64 [height, width, channels]`, 0..255.
@@ -113,7 +127,8 @@ def resized(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.int
         return mixed
 
     mixed = row(low_y) * (_ONE - down) + row(high_y) * down
-    return (mixed + (1 << (2 * _WEIGHT_BITS - 1))) >> (2 * _WEIGHT_BITS)
+    bits = 2 * _WEIGHT_BITS + spare_bits
+    return np.minimum((mixed + (1 << (bits - 1))) >> bits, 255)
 
 
 def _between(target: int, source: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -123,12 +138,25 @@ def _between(target: int, source: int) -> tuple[NDArray[np.int64], NDArray[np.in
     return np.minimum(low, source - 1), np.minimum(low + 1, source - 1), weight
 
 
+def _reduced(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.int64]:
+    """Resize a plane, `uint8 [h, w, channels, bytes]`, to samples of 8 bits; of two bytes the upper 10 bits count."""
+    if plane.shape[-1] == 1:
+        return resized(plane[..., 0], width, height)
+    ten = (plane[..., 0].astype(np.uint16) | plane[..., 1].astype(np.uint16) << 8) >> 6
+    return resized(ten, width, height, 2)
+
+
 def _plane(
-    memory: NDArray[np.uint8], start: int, pitch: int, width: int, height: int, channels: int
+    memory: NDArray[np.uint8], start: int, pitch: int, width: int, height: int, channels: int, sample: int = 1
 ) -> NDArray[np.uint8]:
-    """See `height` rows of `width` pixels, `pitch` bytes apart; the last one ends with its last pixel."""
-    used = memory[start : start + plane_bytes(pitch, width * channels, height)]
-    return np.lib.stride_tricks.as_strided(used, (height, width, channels), (pitch, channels, 1), writeable=False)
+    """See rows of pixels, `pitch` bytes apart, as `uint8 [height, width, channels, bytes of a sample]`.
+
+    The last row ends with its last pixel.
+    """
+    step = channels * sample
+    used = memory[start : start + plane_bytes(pitch, width * step, height)]
+    strides = (pitch, step, sample, 1)
+    return np.lib.stride_tricks.as_strided(used, (height, width, channels, sample), strides, writeable=False)
 
 
 def _to_bgr(

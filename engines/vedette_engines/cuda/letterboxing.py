@@ -21,6 +21,7 @@ from vedette_engines.cuda.base import CudaError
 if TYPE_CHECKING:
     from vedette_engines.cuda.base import Device, DeviceBuffer, Kernel, Stream
     from vedette_engines.cuda.colour import YuvColour
+    from vedette_engines.gpu.base import PictureLayout
 
 BLOCK = (32, 8)
 _TURNS = {0: 0, 90: 1, 180: 2, 270: 3}
@@ -30,11 +31,35 @@ _NO_COLOUR = (0,) * 6
 
 
 class SurfaceKind(enum.IntEnum):
-    """How a picture lies in memory; the kernel knows the numbers."""
+    """How a picture lies in memory; the kernel knows the numbers.
+
+    NV12: luma, then chroma interleaved, of half the width and height, rounded up; I420: chroma in a plane for U and
+    one for V. P010: as NV12, a sample of 16 bits, low byte first, of which the upper 10 count. BGR, RGB: packed.
+    """
 
     NV12 = 0
     BGR = 1
     RGB = 2
+    I420 = 3
+    P010 = 4
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether its pixels are colours, in one plane."""
+        return self in {SurfaceKind.BGR, SurfaceKind.RGB}
+
+    def planes(self, width: int, height: int) -> tuple[tuple[int, int], ...]:
+        """Tell the planes of a picture of this size: bytes of a row, and rows."""
+        half_width, half_height = (width + 1) // 2, (height + 1) // 2
+        match self:
+            case SurfaceKind.NV12:
+                return (width, height), (half_width * 2, half_height)
+            case SurfaceKind.P010:
+                return (width * 2, height), (half_width * 4, half_height)
+            case SurfaceKind.I420:
+                return (width, height), (half_width, half_height), (half_width, half_height)
+            case _:
+                return ((width * 3, height),)
 
 
 class Place(Protocol):
@@ -77,9 +102,11 @@ class Surface:
         luma: Memory of luma, or of the packed pixels.
         luma_at: First byte of them.
         luma_pitch: Bytes from one row to the next.
-        chroma: Memory of the interleaved chroma; for packed pixels their own.
+        chroma: Memory of the interleaved chroma, or of U; for packed pixels their own.
         chroma_at: First byte of it.
-        chroma_pitch: Bytes from one row to the next.
+        chroma_pitch: Bytes from one row to the next, of U and V both.
+        second: Memory of V; None where it has no plane of its own.
+        second_at: First byte of it.
     """
 
     kind: SurfaceKind
@@ -91,21 +118,25 @@ class Surface:
     chroma: DeviceBuffer
     chroma_at: int
     chroma_pitch: int
+    second: DeviceBuffer | None = None
+    second_at: int = 0
 
     def __post_init__(self) -> None:
         """Check that all rows lie in the memory.
 
         Raises:
-            ValueError: They do not, or the size is below 1x1.
+            ValueError: They do not, the size is below 1x1, or the second plane of chroma is missing.
         """
         if self.width < 1 or self.height < 1:
             raise ValueError(f"surface is {self.width}x{self.height}; allowed is 1x1 and up")
-        if self.kind is SurfaceKind.NV12:
-            _check_plane("luma", self.luma, self.luma_at, self.luma_pitch, self.width, self.height)
-            halves = (self.width + 1) // 2, (self.height + 1) // 2
-            _check_plane("chroma", self.chroma, self.chroma_at, self.chroma_pitch, halves[0] * 2, halves[1])
-        else:
-            _check_plane("pixels", self.luma, self.luma_at, self.luma_pitch, self.width * 3, self.height)
+        first, *others = self.kind.planes(self.width, self.height)
+        _check_plane("luma" if others else "pixels", self.luma, self.luma_at, self.luma_pitch, *first)
+        if others:
+            _check_plane("chroma", self.chroma, self.chroma_at, self.chroma_pitch, *others[0])
+        if self.kind is SurfaceKind.I420:
+            if self.second is None:
+                raise ValueError("an I420 surface has no memory for V")
+            _check_plane("V", self.second, self.second_at, self.chroma_pitch, *others[1])
 
     @classmethod
     def packed(
@@ -136,9 +167,69 @@ class Surface:
             pitch: Bytes from one row to the next, in both planes; None: the rows follow each other.
             luma_rows: Rows of luma in memory, where a decoder keeps more than it shows.
         """
-        pitch = pitch or (width + 1) // 2 * 2
+        return cls._semi_planar(SurfaceKind.NV12, memory, width, height, at, pitch, luma_rows)
+
+    @classmethod
+    def p010(
+        cls,
+        memory: DeviceBuffer,
+        width: int,
+        height: int,
+        *,
+        at: int = 0,
+        pitch: int | None = None,
+        luma_rows: int | None = None,
+    ) -> Self:
+        """Describe P010 in one piece of memory; see `nv12`."""
+        return cls._semi_planar(SurfaceKind.P010, memory, width, height, at, pitch, luma_rows)
+
+    @classmethod
+    def from_layout(cls, memory: DeviceBuffer, layout: PictureLayout, *, at: int = 0) -> Self:
+        """Describe a picture whose planes lie in one piece of memory.
+
+        Args:
+            memory: Where it lies.
+            layout: How.
+            at: First byte of it all.
+
+        Raises:
+            ValueError: The layout has too few planes, U and V with unlike pitches, or it leaves the memory.
+        """
+        wanted = len(layout.kind.planes(layout.width, layout.height))
+        if (len(layout.plane_at), len(layout.pitches)) != (wanted, wanted) or len({*layout.pitches[1:]}) > 1:
+            raise ValueError(
+                f"{layout.kind.name} planes begin at {layout.plane_at}, at pitches of {layout.pitches}; "
+                f"it has {wanted}, those of chroma at one pitch"
+            )
+        places = [at + first for first in layout.plane_at]
+        return cls(
+            layout.kind,
+            layout.width,
+            layout.height,
+            memory,
+            places[0],
+            layout.pitches[0],
+            memory,
+            places[min(1, wanted - 1)],
+            layout.pitches[-1],
+            memory if wanted == 3 else None,
+            places[2] if wanted == 3 else 0,
+        )
+
+    @classmethod
+    def _semi_planar(
+        cls,
+        kind: SurfaceKind,
+        memory: DeviceBuffer,
+        width: int,
+        height: int,
+        at: int,
+        pitch: int | None,
+        luma_rows: int | None,
+    ) -> Self:
+        pitch = pitch or kind.planes(width, height)[1][0]
         chroma_at = at + pitch * (luma_rows or height)
-        return cls(SurfaceKind.NV12, width, height, memory, at, pitch, memory, chroma_at, pitch)
+        return cls(kind, width, height, memory, at, pitch, memory, chroma_at, pitch)
 
 
 class DeviceLetterbox:
@@ -188,10 +279,10 @@ class DeviceLetterbox:
             target: The batch, `uint8 [n, height, width, 3]`, BGR, C-contiguous; the slot is wholly overwritten.
             slot_index: Which slot.
             place: Where the picture stands in the input.
-            colour: How to read NV12; nothing for BGR and RGB.
+            colour: How to read YUV; nothing for BGR and RGB.
 
         Raises:
-            ValueError: The slot lies outside the batch, the place outside the input, NV12 has no colour, or a size
+            ValueError: The slot lies outside the batch, the place outside the input, YUV has no colour, or a size
                 is more than the kernel computes with.
             CudaError: The launch failed.
         """
@@ -199,6 +290,9 @@ class DeviceLetterbox:
         if kernel is None:
             raise CudaError("CUDA_ERROR_INVALID_HANDLE", "using a letterbox that was closed", sticky=False)
         self._check(surface, target, slot_index, place, colour)
+        second, second_at = (
+            (surface.second, surface.second_at) if surface.second else (surface.chroma, surface.chroma_at)
+        )
         width, height = self._size
         numbers = (
             *(surface.kind, surface.luma_pitch, surface.chroma_pitch, surface.width, surface.height),
@@ -207,6 +301,7 @@ class DeviceLetterbox:
         )
         arguments = (
             *(surface.luma, np.int64(surface.luma_at), surface.chroma, np.int64(surface.chroma_at)),
+            *(second, np.int64(second_at)),
             *(target, np.int64(slot_index * self.slot_bytes), *map(np.int32, numbers)),
         )
         stream.launch(kernel, self._grid, BLOCK, arguments)
@@ -223,8 +318,8 @@ class DeviceLetterbox:
         slots = target.size_bytes // self.slot_bytes
         if not 0 <= slot_index < slots:
             raise ValueError(f"slot is {slot_index}; the batch has {slots}")
-        if surface.kind is SurfaceKind.NV12 and colour is None:
-            raise ValueError("an NV12 surface needs a colour")
+        if not surface.kind.is_packed and colour is None:
+            raise ValueError(f"an {surface.kind.name} surface needs a colour")
         if place.rotation_degrees not in _TURNS:
             raise ValueError(f"rotation is {place.rotation_degrees}; allowed are 0, 90, 180 and 270 degrees")
         self._check_place(place)

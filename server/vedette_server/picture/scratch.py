@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import cv2
@@ -63,7 +63,7 @@ class Scratch:
 
     def __init__(self) -> None:
         cv2.ipp.setUseIPP_NotExact(True)
-        self._canvases: OrderedDict[Hashable, Canvas | VideoReformatter | NDArray[np.uint8]] = OrderedDict()
+        self._canvases: OrderedDict[Hashable, Canvas | VideoReformatter | NDArray[Any]] = OrderedDict()
 
     def canvas(self, layout: str, width: int, height: int) -> Canvas:
         """Return the thread's canvas of this layout and size."""
@@ -91,12 +91,21 @@ class Scratch:
         self._keep(key, found)
         return found
 
+    def wide_pixels(self, width: int, height: int, channels: int) -> NDArray[np.uint16]:
+        """Return the thread's array ``uint16 [height, width, channels]`` (``[height, width]`` for one)."""
+        key = ("wide", width, height, channels)
+        found = self._canvases.get(key)
+        if not isinstance(found, np.ndarray):
+            found = np.empty((height, width, channels) if channels > 1 else (height, width), np.uint16)
+        self._keep(key, found)
+        return found
+
     @staticmethod
-    def resize(pixels: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
+    def resize(pixels: NDArray[Any], target: NDArray[Any]) -> None:
         """Resize ``pixels`` bilinearly to the shape of ``target``, into it."""
         cv2.resize(pixels, (target.shape[1], target.shape[0]), dst=target)
 
-    def _keep(self, key: Hashable, found: Canvas | VideoReformatter | NDArray[np.uint8]) -> None:
+    def _keep(self, key: Hashable, found: Canvas | VideoReformatter | NDArray[Any]) -> None:
         self._canvases[key] = found
         self._canvases.move_to_end(key)
         if len(self._canvases) > MAX_CANVASES:
@@ -152,6 +161,17 @@ def plane_views(frame: av.VideoFrame) -> list[NDArray[np.uint8]]:
             views.append(rows[: plane.height, : plane.width * 2].reshape(plane.height, plane.width, 2))
         else:
             views.append(rows[: plane.height, : plane.width])
+    return views
+
+
+def wide_plane_views(frame: av.VideoFrame) -> list[NDArray[np.uint16]]:
+    """Look at the planes of a frame of 10 bits without copying: as ``plane_views``, of ``uint16``."""
+    interleaved = frame.format.name == "p010le"
+    views = []
+    for index, plane in enumerate(frame.planes):
+        channels = 2 if index and interleaved else 1
+        rows = _rows(plane).view("<u2")[: plane.height, : plane.width * channels]
+        views.append(rows.reshape(plane.height, plane.width, 2) if channels == 2 else rows)
     return views
 
 

@@ -5,7 +5,8 @@
 // (vedette_server/picture/convert.py): OpenCV's bilinear resize of each plane, luma to the fitted size and chroma to
 // half its width (4:2:2), each rounded to 8 bits; then swscale's conversion, with its 13-bit coefficients and its
 // rounding down of every product. Where width and height are both odd, swscale takes another way, with chroma for every
-// column and without the rounding down; that is followed, but not bit for bit.
+// column and without the rounding down; that is followed, but not bit for bit. Samples of 10 bits are resized with all
+// their bits, then rounded to 8.
 //
 // This file is also C++: the tests compile it without CUDA and run it over the whole grid.
 
@@ -23,7 +24,9 @@ static thread_local Place3 blockIdx, blockDim, threadIdx;
 
 typedef unsigned char Byte;
 
-enum { NV12 = 0, BGR = 1, RGB = 2 };
+// NV12 and P010 have two planes, I420 three, each of its own; a sample of P010 has 16 bits, low byte first, of which the
+// upper 10 count.
+enum { NV12 = 0, BGR = 1, RGB = 2, I420 = 3, P010 = 4 };
 
 // Weights have 11 bits, as OpenCV's have.
 enum { WEIGHT_BITS = 11, WEIGHT_ONE = 1 << WEIGHT_BITS };
@@ -56,15 +59,30 @@ VEDETTE_DEVICE int sample(const Byte *plane, int pitch, int step, int channel, B
     return (top * (WEIGHT_ONE - y.weight) + bottom * y.weight + (1 << (2 * WEIGHT_BITS - 1))) >> (2 * WEIGHT_BITS);
 }
 
+VEDETTE_DEVICE unsigned ten(const Byte *place) { return ((unsigned)place[1] << 8 | place[0]) >> 6; }
+
+// The same of 10 bits, rounded once, to 8. 1023 times both weights is below 2^32; with the half it would not be.
+VEDETTE_DEVICE int sample_of_10(const Byte *plane, int pitch, int step, int channel, Between x, Between y) {
+    const Byte *upper = plane + (long long)y.low * pitch + channel;
+    const Byte *lower = plane + (long long)y.high * pitch + channel;
+    unsigned right = (unsigned)x.weight, left = WEIGHT_ONE - right, down = (unsigned)y.weight;
+    unsigned top = ten(upper + x.low * step) * left + ten(upper + x.high * step) * right;
+    unsigned bottom = ten(lower + x.low * step) * left + ten(lower + x.high * step) * right;
+    unsigned mixed = top * (WEIGHT_ONE - down) + bottom * down;
+    unsigned eight = ((mixed >> 1) + (1u << (2 * WEIGHT_BITS))) >> (2 * WEIGHT_BITS + 1);
+    return eight > 255 ? 255 : (int)eight;
+}
+
 VEDETTE_DEVICE Byte clipped(int value) { return (Byte)(value < 0 ? 0 : value > 255 ? 255 : value); }
 
 // `width` and `height` are the slot's; `left`, `top`, `fit_width` and `fit_height` say where in it the upright picture
-// stands. `turns` counts quarter turns clockwise. The six last are the colour's: an offset, and factors of 13 bits.
-VEDETTE_KERNEL letterbox(const Byte *luma, long long luma_at, const Byte *chroma, long long chroma_at, Byte *target,
-                         long long target_at, int kind, int luma_pitch, int chroma_pitch, int source_width,
-                         int source_height, int width, int height, int left, int top, int fit_width, int fit_height,
-                         int turns, int pad, int y_offset, int y_gain, int v_to_red, int u_to_green, int v_to_green,
-                         int u_to_blue) {
+// stands. `turns` counts quarter turns clockwise. The six last are the colour's: an offset, and factors of 13 bits. Where
+// chroma is interleaved, `second` is `chroma` once more.
+VEDETTE_KERNEL letterbox(const Byte *luma, long long luma_at, const Byte *chroma, long long chroma_at,
+                         const Byte *second, long long second_at, Byte *target, long long target_at, int kind,
+                         int luma_pitch, int chroma_pitch, int source_width, int source_height, int width, int height,
+                         int left, int top, int fit_width, int fit_height, int turns, int pad, int y_offset, int y_gain,
+                         int v_to_red, int u_to_green, int v_to_green, int u_to_blue) {
     int column = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     int row = (int)(blockIdx.y * blockDim.y + threadIdx.y);
     if (column >= width || row >= height) return;
@@ -82,21 +100,30 @@ VEDETTE_KERNEL letterbox(const Byte *luma, long long luma_at, const Byte *chroma
 
     Between at_x = between(x, coded_width, source_width), at_y = between(y, coded_height, source_height);
     const Byte *first = luma + luma_at;
-    if (kind != NV12) {
+    if (kind == BGR || kind == RGB) {
         for (int channel = 0; channel < 3; channel++) {
             int from = kind == RGB ? 2 - channel : channel;
             pixel[channel] = (Byte)sample(first, luma_pitch, 3, from, at_x, at_y);
         }
         return;
     }
-    const Byte *second = chroma + chroma_at;
+    const Byte *of_u = chroma + chroma_at, *of_v = second + second_at;
     int odd = coded_width & coded_height & 1, half = odd << 12;
     int chroma_column = odd ? x : x >> 1, chroma_columns = odd ? coded_width : (coded_width + 1) >> 1;
     Between chroma_x = between(chroma_column, chroma_columns, (source_width + 1) >> 1);
     Between chroma_y = between(y, coded_height, (source_height + 1) >> 1);
-    int grey = ((sample(first, luma_pitch, 1, 0, at_x, at_y) - y_offset) * y_gain + half) >> 13;
-    int u = sample(second, chroma_pitch, 2, 0, chroma_x, chroma_y) - 128;
-    int v = sample(second, chroma_pitch, 2, 1, chroma_x, chroma_y) - 128;
+    int light, u, v;
+    if (kind == P010) {
+        light = sample_of_10(first, luma_pitch, 2, 0, at_x, at_y);
+        u = sample_of_10(of_u, chroma_pitch, 4, 0, chroma_x, chroma_y) - 128;
+        v = sample_of_10(of_v, chroma_pitch, 4, 2, chroma_x, chroma_y) - 128;
+    } else {
+        int planar = kind == I420, step = planar ? 1 : 2;
+        light = sample(first, luma_pitch, 1, 0, at_x, at_y);
+        u = sample(of_u, chroma_pitch, step, 0, chroma_x, chroma_y) - 128;
+        v = sample(of_v, chroma_pitch, step, planar ? 0 : 1, chroma_x, chroma_y) - 128;
+    }
+    int grey = ((light - y_offset) * y_gain + half) >> 13;
     pixel[0] = clipped(grey + ((u * u_to_blue + half) >> 13));
     pixel[1] = clipped(grey + ((u * u_to_green + half) >> 13) + ((v * v_to_green + half) >> 13));
     pixel[2] = clipped(grey + ((v * v_to_red + half) >> 13));
@@ -105,15 +132,16 @@ VEDETTE_KERNEL letterbox(const Byte *luma, long long luma_at, const Byte *chroma
 #ifndef __CUDACC__
 // The grid, as a GPU would go through it.
 extern "C" void letterbox_grid(int grid_x, int grid_y, int block_x, int block_y, const Byte *luma, long long luma_at,
-                               const Byte *chroma, long long chroma_at, Byte *target, long long target_at,
-                               const int *numbers) {
+                               const Byte *chroma, long long chroma_at, const Byte *second, long long second_at,
+                               Byte *target, long long target_at, const int *numbers) {
     const int *n = numbers;
     blockDim.x = (unsigned)block_x, blockDim.y = (unsigned)block_y;
     for (blockIdx.y = 0; blockIdx.y < (unsigned)grid_y; blockIdx.y++)
         for (blockIdx.x = 0; blockIdx.x < (unsigned)grid_x; blockIdx.x++)
             for (threadIdx.y = 0; threadIdx.y < (unsigned)block_y; threadIdx.y++)
                 for (threadIdx.x = 0; threadIdx.x < (unsigned)block_x; threadIdx.x++)
-                    letterbox(luma, luma_at, chroma, chroma_at, target, target_at, n[0], n[1], n[2], n[3], n[4], n[5],
-                              n[6], n[7], n[8], n[9], n[10], n[11], n[12], n[13], n[14], n[15], n[16], n[17], n[18]);
+                    letterbox(luma, luma_at, chroma, chroma_at, second, second_at, target, target_at, n[0], n[1], n[2],
+                              n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11], n[12], n[13], n[14], n[15],
+                              n[16], n[17], n[18]);
 }
 #endif
