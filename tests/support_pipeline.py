@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
+    from numpy.typing import NDArray
 
     from vedette_server.data.config import ChannelConfig
+    from vedette_server.decode.base import Picture
     from vedette_server.execute.client import Inference, Surface
     from vedette_server.picture.slots import Slot
     from vedette_server.pipeline import Pipeline
@@ -39,6 +41,12 @@ class FakeInference:
 
     def release(self, slot: Slot) -> None:
         self.pool.release(slot)
+
+    def fill(self, slot: Slot, picture: Picture) -> None:
+        picture.letterbox_into(slot.pixels, self.fit)
+
+    def pixels(self, slot: Slot, picture: Picture) -> NDArray[np.uint8]:
+        return slot.pixels
 
     def submit(self, surface: Surface) -> None:
         self.submitted.append(surface)

@@ -18,6 +18,10 @@ from vedette_server.execute.client import Surface
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vedette_server.decode.base import Picture
     from vedette_server.execute.client import Inference, InferenceClient
     from vedette_server.frame import Binding, Frame
     from vedette_server.picture.slots import Slot
@@ -37,18 +41,40 @@ class Look(NamedTuple):
     after: Callable[[], None]
 
 
+class Sight(Protocol):
+    """A frame as its engine gets it; a `Slot` of letterboxed pixels is one."""
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """`uint8 [height, width, 3]`, BGR, C-contiguous."""
+        ...
+
+
 class Tap(Protocol):
     """Somebody who looks at the frames of an engine, and changes nothing."""
 
-    def look(self, frame: Frame, slot: Slot, *, idle: bool) -> Look | None:
+    def look(self, frame: Frame, slot: Sight, *, idle: bool) -> Look | None:
         """Look at a frame that was converted.
 
         Args:
             frame: The frame; its picture is open.
-            slot: Its pixels as the engine gets them; to be read before this returns, never after.
+            slot: Its pixels as the engine gets them; to be read before this returns, never after. Where a device
+                letterboxes they are made when they are asked for.
             idle: Nothing waits for the worker that calls.
         """
         ...
+
+
+class _Filled(NamedTuple):
+    """A slot that an engine has filled, and what with."""
+
+    inference: InferenceClient
+    slot: Slot
+    picture: Picture
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        return self.inference.pixels(self.slot, self.picture)
 
 
 class Converter:
@@ -85,7 +111,7 @@ class Converter:
             return
         try:
             for inference, slot in zip(inferences, slots, strict=True):
-                frame.picture.letterbox_into(slot.pixels, inference.fit)
+                inference.fill(slot, frame.picture)
         except UndecodableError as error:
             self._abandon(frame, binding, slots, str(error))
             return
@@ -110,12 +136,16 @@ class Converter:
     def _show(self, frame: Frame, binding: Binding, slots: Sequence[Slot]) -> tuple[tuple[Look, ...], ...]:
         """Let those look who want to; return for each engine what they want besides, nothing when nobody does."""
         looks = tuple(
-            tuple(look for tap in self._taps.get(inference, ()) if (look := self._look(tap, frame, slot)) is not None)
+            tuple(
+                look
+                for tap in self._taps.get(inference, ())
+                if (look := self._look(tap, frame, _Filled(inference, slot, frame.picture))) is not None
+            )
             for inference, slot in zip(binding.inferences, slots, strict=True)
         )
         return looks if any(looks) else ()
 
-    def _look(self, tap: Tap, frame: Frame, slot: Slot) -> Look | None:
+    def _look(self, tap: Tap, frame: Frame, slot: Sight) -> Look | None:
         try:
             return tap.look(frame, slot, idle=self._is_idle())
         except Exception:  # noqa: BLE001 - who only looks costs the frame nothing

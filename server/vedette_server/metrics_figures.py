@@ -45,12 +45,14 @@ class EngineDepths(NamedTuple):
         slots_in_use: Slots that hold a frame.
         slots: Slots there are.
         lanes: Lanes there are.
+        in_flight: Batches that run now.
     """
 
     ready: int = 0
     slots_in_use: int = 0
     slots: int = 0
     lanes: int = 0
+    in_flight: int = 0
 
 
 class Histogram:

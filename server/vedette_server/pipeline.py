@@ -47,13 +47,13 @@ FLUSH_MARGIN = 32
 
 
 class JobSource(Protocol):
-    """Something else that has work for the pool: an engine with batches to run."""
+    """Something else that has work for the pool: an engine with batches to run, or with results to hand over."""
 
     def take(self, now: float) -> Callable[[], None] | None:
         """Return a job that is due, or None. Called with the pool's lock held."""
 
     def due_at(self) -> float | None:
-        """Tell when there will be one, monotonic seconds; None when that is not known."""
+        """Tell when there will be one, monotonic seconds; None when that is not known: then `jobs_ready` is called."""
 
 
 class Pipeline:
@@ -186,6 +186,15 @@ class Pipeline:
             self._blocked = False
             if self._pending and self._worth_waking():
                 self._parking.wake_one()
+
+    def jobs_ready(self) -> None:
+        """Say that a source has a job, and perhaps free slots: from a thread that is not one of the workers.
+
+        Of what workers themselves bring about nobody need be told: they look for jobs when they are done.
+        """
+        with self._lock:
+            self._blocked = False
+            self._parking.wake_one()
 
     def offer(self, frame: Frame) -> Frame | None:
         """Let a frame wait for its turn; return the one that it displaced, if any.

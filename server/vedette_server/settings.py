@@ -11,6 +11,7 @@ Plain data, read once before the server starts; imports only the standard librar
 from __future__ import annotations
 
 import ipaddress
+import math
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - the kinds of options are read from the annotations
 from typing import Any, Literal
@@ -50,6 +51,19 @@ def option(
     """
     words = {"help": help, "unit": unit, "flag": flag, "flag_unit": flag_unit, "env": env, "separator": separator}
     return field(default=default, metadata={**words, "low": low, "high": high, "choices": choices})
+
+
+def read_weight(text: str) -> tuple[str, float]:
+    """Read a weight: `NAME=NUMBER`, above 0.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    name, equals, number = text.partition("=")
+    weight = float(number)
+    if not (name and equals and 0 < weight < math.inf):
+        raise ValueError(text)
+    return name, weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +156,12 @@ class EngineSettings:
     )
     lanes: int | Auto = option("auto", "Batches of one engine that run at once.", low=1, high=64, flag="--lanes")
     max_batch: int | Auto = option("auto", "Most frames in a batch.", low=1, high=1024, flag="--max-batch")
+    batch_mode: str = option(
+        "auto",
+        "Batches padded to the next size that was prepared, or run as they are; auto: padded on a GPU alone.",
+        choices=("auto", "bucket", "exact"),
+        flag="--batch-mode",
+    )
     max_wait_s: float = option(
         0.005,
         "Longest time a frame waits for its batch to fill.",
@@ -152,6 +172,39 @@ class EngineSettings:
         flag_unit="ms",
     )
     intra_op_threads: int | Auto = option("auto", "Threads inside one run on a CPU.", low=1, high=1024)
+    devices: tuple[int, ...] = option(
+        (), "Numbers of the GPUs to run engines on; none: all that are there.", low=0, high=255, flag="--device"
+    )
+    weights: tuple[str, ...] = option(
+        (),
+        "Shares of a GPU that engines get which run on it together, NAME=WEIGHT; 1 where nothing is said.",
+        flag="--engine-weight",
+    )
+    preprocess: str = option(
+        "cpu",
+        "Where pictures are letterboxed: on the CPU, or on the GPU that runs the engine.",
+        choices=("cpu", "device"),
+        flag="--preprocess",
+    )
+    graphs: bool = option(True, "Launch batches as captured CUDA graphs, where library and engine can.")
+    cuda_library: str = option(
+        "auto",
+        "Python library of the CUDA driver; auto: cuda-bindings, else pycuda.",
+        choices=("auto", "cuda-bindings", "pycuda"),
+    )
+    slots: int | Auto = option(
+        "auto",
+        "Frames of one engine on one GPU that are converted or under way at once; auto: a batch for each lane and two.",
+        low=1,
+        high=65_536,
+    )
+    pinned_memory_bytes: int = option(
+        1024 * MIB,
+        "Most page-locked memory of one engine on one GPU: half at most for slots, the rest for pictures.",
+        unit="bytes",
+        low=MIB,
+        high=1 << 40,
+    )
     memory_limit_bytes: int = option(0, "Most GPU memory of ONNX Runtime; 0: no limit.", unit="bytes", low=0)
     arena_extend_strategy: str = option(
         "kNextPowerOfTwo", "How ONNX Runtime's CUDA arena grows.", choices=("kNextPowerOfTwo", "kSameAsRequested")
@@ -179,6 +232,14 @@ class EngineSettings:
     tune_budget_s: float = option(
         3.0, "Time to measure the best batch and lanes of an engine when it is loaded.", unit="s", low=0, high=600
     )
+
+    def weight_of(self, name: str) -> float:
+        """Tell the share of a GPU that an engine gets, beside the others' on it.
+
+        Raises:
+            ValueError: The weights cannot be read; see `settings_load.check`.
+        """
+        return dict(map(read_weight, self.weights)).get(name, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from vedette_server.errors import SettingsError
-from vedette_server.settings import Settings
+from vedette_server.settings import Settings, read_weight
 from vedette_server.settings_options import Option, options
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def check(settings: Settings) -> None:
     Raises:
         SettingsError: Names the keys and what is allowed.
     """
-    for step in (_check_tls, _check_exposure, _check_sizes, _check_preload):
+    for step in (_check_tls, _check_exposure, _check_sizes, _check_preload, _check_weights, _check_devices):
         step(settings)
 
 
@@ -179,3 +179,21 @@ def _check_preload(settings: Settings) -> None:
     for name in settings.engines.preload:
         if not _ENGINE.fullmatch(name):
             raise SettingsError(f"engines.preload has {name!r}; allowed: NAME or NAME@VERSION of A-Z a-z 0-9 . _ + -")
+
+
+def _check_weights(settings: Settings) -> None:
+    named: set[str] = set()
+    for text in settings.engines.weights:
+        try:
+            name, _ = read_weight(text)
+        except ValueError:
+            raise SettingsError(f"engines.weights has {text!r}; allowed: NAME=WEIGHT, a number above 0") from None
+        if name in named:
+            raise SettingsError(f"engines.weights has {name} twice; allowed: each engine once")
+        named.add(name)
+
+
+def _check_devices(settings: Settings) -> None:
+    devices = settings.engines.devices
+    if len(set(devices)) < len(devices):
+        raise SettingsError(f"engines.devices is {list(devices)}; allowed: each GPU once")

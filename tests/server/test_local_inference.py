@@ -9,7 +9,8 @@ import pytest
 from support_bundles import toy_bundle
 from vedette_engines.manifest import EngineFile
 from vedette_server.execute.client import Inference, Surface
-from vedette_server.execute.local import FAILURES_UNTIL_UNHEALTHY, LONGEST_RUN_S, LocalInference
+from vedette_server.execute.local import LONGEST_RUN_S, LocalInference
+from vedette_server.execute.reckoning import FAILURES_UNTIL_UNHEALTHY
 from vedette_server.metrics_figures import EngineMetrics
 
 if TYPE_CHECKING:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vedette_engines.manifest import Defaults
+    from vedette_engines.runners.base import LoadedEngine
     from vedette_server.data.verdict import EngineLabel
+    from vedette_server.decode.base import Picture
+    from vedette_server.metrics_figures import EngineDepths
     from vedette_server.picture.letterbox import Letterbox
     from vedette_server.picture.slots import Slot
 
@@ -43,7 +46,7 @@ class Inference:
 
 @dataclass(slots=True)
 class Surface:
-    """A letterboxed frame in a slot of the engine that will run it.
+    """A frame in a slot of the engine that will run it, filled with `InferenceClient.fill` or written into its pixels.
 
     Attributes:
         slot: The slot; given back by the InferenceClient once the engine has read it.
@@ -80,6 +83,86 @@ class InferenceClient(Protocol):
         """Give back a slot that was not submitted."""
         ...
 
+    def fill(self, slot: Slot, picture: Picture) -> None:
+        """Put a picture into a slot as the engine takes it.
+
+        That is letterboxed, or as it was decoded where the device letterboxes. The picture may be closed afterwards.
+        Called by whoever owns the slot, outside of all locks.
+
+        Raises:
+            UndecodableError: The bytes of a still are broken; the slot is still the caller's.
+        """
+        ...
+
+    def pixels(self, slot: Slot, picture: Picture) -> NDArray[np.uint8]:
+        """Give what the engine gets of a slot that was filled, for those who look; letterboxed now if it was not yet.
+
+        Returns:
+            `uint8 [height, width, 3]`, BGR, C-contiguous; the slot's, to be read before it is submitted.
+
+        Raises:
+            UndecodableError: The bytes of a still are broken.
+        """
+        ...
+
     def submit(self, surface: Surface) -> None:
         """Run the surface in one of the next batches. Never blocks."""
         ...
+
+
+class LoadedInference(InferenceClient, Protocol):
+    """One loaded version as its owner sees it: what runs frames, and a source of jobs for the pipeline's workers."""
+
+    @property
+    def engine(self) -> LoadedEngine:
+        """What was loaded; closed with this object."""
+        ...
+
+    @property
+    def lanes(self) -> int:
+        """Batches that run at the same time."""
+        ...
+
+    @property
+    def max_batch(self) -> int:
+        """Most surfaces in a batch."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """Workers that its jobs keep busy, besides those that decode."""
+        ...
+
+    @property
+    def depths(self) -> EngineDepths:
+        """How much waits and is in use now."""
+        ...
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it neither failed several times in a row nor hangs."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is in use; so it stays when nobody acquires slots any more."""
+        ...
+
+    def warm_up(self) -> None:
+        """Run before anybody else uses it, and touch all memory.
+
+        Raises:
+            RunError: The engine fails on an empty picture.
+        """
+
+    def take(self, now: float) -> Callable[[], None] | None:
+        """Return a job that is due: a batch to run, or the results of one to hand over."""
+
+    def due_at(self) -> float | None:
+        """Tell when `take` will have something, monotonic seconds; None when that is not known."""
+
+    def drop_waiting(self) -> None:
+        """Forget the surfaces that nobody was told of, and take their slots back; nobody is told."""
+
+    def close(self) -> None:
+        """Let go of everything; may be called twice. Nobody runs a batch any more."""

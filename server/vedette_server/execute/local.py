@@ -15,23 +15,25 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vedette_engines.manifest import DetectorOutput
 from vedette_server.batch.batcher import Batcher
-from vedette_server.data.verdict import EngineLabel
-from vedette_server.execute.client import Inference, Surface
+from vedette_server.execute.describing import fit_of, label_of
+from vedette_server.execute.reckoning import Reckoning, tell
 from vedette_server.metrics import EngineDepths
-from vedette_server.picture.letterbox import Letterbox
 from vedette_server.picture.slots import Slot, SlotPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from vedette_engines.runners.base import Lane, LoadedEngine
+    from vedette_server.decode.base import Picture
+    from vedette_server.execute.client import Surface
     from vedette_server.metrics import EngineMetrics
 
 _log = logging.getLogger(__name__)
 
-FAILURES_UNTIL_UNHEALTHY = 3
 # A run of a batch that takes longer hangs: its lane may never come back.
 LONGEST_RUN_S = 30.0
 
@@ -65,17 +67,10 @@ class LocalInference:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         manifest = engine.bundle.manifest
-        self.label = EngineLabel(
-            name=manifest.name,
-            version=manifest.version,
-            backend=engine.backend,
-            task=manifest.task,
-            labels=tuple(manifest.labels),
-            extras=manifest.output.extras if isinstance(manifest.output, DetectorOutput) else (),
-        )
+        self.label = label_of(manifest, engine.backend)
         self.defaults = manifest.defaults
-        self.fit = Letterbox(manifest.input.width, manifest.input.height, manifest.input.letterbox, manifest.input.pad)
-        self.lanes = lanes
+        self.fit = fit_of(manifest)
+        self.lanes = self.workers = lanes
         self.max_batch = max_batch
         self.engine = engine
         self._slots = SlotPool((lanes + 1) * max_batch, self.fit.width, self.fit.height)
@@ -83,13 +78,11 @@ class LocalInference:
         self._batcher: Batcher[Surface] = Batcher(max_batch, max_wait_s)
         self._lanes = [engine.open_lane() for _ in range(lanes)]
         self._free_lanes = list(self._lanes)
-        self._failures = 0
         # When the runs that are on began.
         self._began_s: dict[Lane, float] = {}
         self._on_slot_free = on_slot_free
-        self._on_health = on_health
         self._metrics = metrics
-        self._on_batch = on_batch
+        self._reckoning = Reckoning(metrics, on_batch, on_health)
         self._clock = clock
         metrics.watch(lambda: self.depths)
 
@@ -105,7 +98,11 @@ class LocalInference:
     def depths(self) -> EngineDepths:
         """How much waits and is in use now."""
         return EngineDepths(
-            ready=len(self._batcher), slots_in_use=self._slots.in_use, slots=self._slots.count, lanes=self.lanes
+            ready=len(self._batcher),
+            slots_in_use=self._slots.in_use,
+            slots=self._slots.count,
+            lanes=self.lanes,
+            in_flight=len(self._began_s),
         )
 
     @property
@@ -113,8 +110,8 @@ class LocalInference:
         """Whether it neither failed several times in a row nor hangs."""
         with self._lock:
             oldest_s = min(self._began_s.values(), default=None)
-            fails = self._failures >= FAILURES_UNTIL_UNHEALTHY
-        return not fails and (oldest_s is None or self._clock() - oldest_s <= LONGEST_RUN_S)
+        hangs = oldest_s is not None and self._clock() - oldest_s > LONGEST_RUN_S
+        return not (hangs or self._reckoning.fails)
 
     @property
     def idle(self) -> bool:
@@ -143,6 +140,18 @@ class LocalInference:
         finally:
             for slot in slots:
                 self._slots.release(slot)
+
+    def fill(self, slot: Slot, picture: Picture) -> None:
+        """Letterbox a picture into a slot.
+
+        Raises:
+            UndecodableError: The bytes of a still are broken.
+        """
+        picture.letterbox_into(slot.pixels, self.fit)
+
+    def pixels(self, slot: Slot, picture: Picture) -> NDArray[np.uint8]:  # noqa: ARG002 - it is in the slot
+        """Give what the engine gets of a slot that was filled: its pixels."""
+        return slot.pixels
 
     def submit(self, surface: Surface) -> None:
         """Run the surface in one of the next batches. Never blocks."""
@@ -193,26 +202,12 @@ class LocalInference:
         for surface in batch:
             self._slots.release(surface.slot)
         self._on_slot_free()
-        self._metrics.batch(len(batch), finished - started, failed=bool(error))
-        self._on_batch(started, finished)
-        self._judge_health(failed=bool(error))
-        for index, surface in enumerate(batch):
-            row = None if rows is None else rows[index]
-            try:
-                surface.done(Inference(row, len(batch), started, finished, error))
-            except Exception:  # noqa: BLE001 - a bug in one channel's books costs neither the others nor the lane
-                _log.exception("result could not be handed over")
+        self._reckoning.settle(len(batch), started, finished, failed=bool(error))
+        tell(batch, rows, started, finished, error)
         # The rows are the lane's until it runs again.
         with self._lock:
             del self._began_s[lane]
             self._free_lanes.append(lane)
-
-    def _judge_health(self, *, failed: bool) -> None:
-        with self._lock:
-            before, self._failures = self._failures, self._failures + 1 if failed else 0
-            changed = (before >= FAILURES_UNTIL_UNHEALTHY) != (self._failures >= FAILURES_UNTIL_UNHEALTHY)
-        if changed:
-            self._on_health()
 
 
 def _sizes(max_batch: int) -> list[int]:

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from vedette_server.conversion import Look
+    from vedette_server.conversion import Look, Sight
     from vedette_server.frame import Frame
-    from vedette_server.picture.slots import Slot
 
 # Frames that wait to be encoded; each holds a copy.
 MOST_WAITING = 8
@@ -58,7 +57,7 @@ class FrameSampler:
         self._thread = threading.Thread(target=self._encode, name="frame-sampler", daemon=True)
         self._thread.start()
 
-    def look(self, frame: Frame, slot: Slot, *, idle: bool) -> Look | None:  # noqa: ARG002 - a copy is cheap
+    def look(self, frame: Frame, slot: Sight, *, idle: bool) -> Look | None:  # noqa: ARG002 - a copy is cheap
         """Copy the frame if its channel's time has come and there is room."""
         channel, now = frame.channel.config.channel, self._clock()
         with self._lock:

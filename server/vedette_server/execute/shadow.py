@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from vedette_server.conversion import Sight
     from vedette_server.execute.client import Inference
     from vedette_server.execute.fleet import Loaded
     from vedette_server.frame import Frame
@@ -104,7 +105,7 @@ class Shadow:
             self._inference.drop_waiting()
         return not self._thread.is_alive()
 
-    def look(self, frame: Frame, slot: Slot, *, idle: bool) -> Look | None:
+    def look(self, frame: Frame, slot: Sight, *, idle: bool) -> Look | None:
         """Take the frame if there is capacity for it."""
         if self._stopping:
             return None
@@ -168,7 +169,8 @@ class Shadow:
             if job is not None:
                 job()
             elif not self._met:
-                waiting = self._inference.due_at() is not None
+                # What runs on a device comes back without a word to this thread.
+                waiting = self._inference.due_at() is not None or not self._inference.idle
                 self._stirred.wait(PAUSE_S if waiting else None)
 
     def _judge(self, pair: _Pair) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -121,10 +122,23 @@ class SlotPool:
         Raises:
             ValueError: It is not in use, or belongs to another pool.
         """
+        with self._lock:
+            self._release(slot)
+
+    def release_all(self, slots: Iterable[Slot]) -> None:
+        """Give back the slots of a batch, under one lock.
+
+        Raises:
+            ValueError: As `release`; those before the wrong one are given back.
+        """
+        with self._lock:
+            for slot in slots:
+                self._release(slot)
+
+    def _release(self, slot: Slot) -> None:
         if not slot.belongs_to(self):
             raise ValueError(f"slot {slot.index} belongs to another pool")
-        with self._lock:
-            if not self._taken[slot.index]:
-                raise ValueError(f"slot {slot.index} was released already")
-            self._taken[slot.index] = False
-            self._free.append(slot)
+        if not self._taken[slot.index]:
+            raise ValueError(f"slot {slot.index} was released already")
+        self._taken[slot.index] = False
+        self._free.append(slot)
