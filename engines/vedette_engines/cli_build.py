@@ -52,6 +52,7 @@ def _own_options(
     hardware_compatibility: options.HardwareCompatibility = "none",
     refit: options.Refit = False,
     strip: options.Strip = False,
+    tf32: options.Tf32 = False,
     timing_cache: options.TimingCache = None,
     tensorrt: options.Tensorrt = "",
     bench: options.Bench = False,

@@ -164,7 +164,12 @@ HardwareCompatibility = Annotated[
     typer.Option(metavar="none|same|ampere+", help="Also for other GPUs.", rich_help_panel=_TENSORRT),
 ]
 Refit = Annotated[bool, typer.Option("--refit", help="Weights can be changed later.", rich_help_panel=_TENSORRT)]
-Strip = Annotated[bool, typer.Option("--strip", help="Leave the weights out.", rich_help_panel=_TENSORRT)]
+Strip = Annotated[
+    bool, typer.Option("--strip", help="Leave the weights out; with --no-publish only.", rich_help_panel=_TENSORRT)
+]
+Tf32 = Annotated[
+    bool, typer.Option("--tf32", help="Round float32 factors to ten bits: faster.", rich_help_panel=_TENSORRT)
+]
 TimingCache = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Keep kernels' timings here.", rich_help_panel=_TENSORRT)
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,12 +28,10 @@ if TYPE_CHECKING:
 DEFAULT_WORK = "~/.cache/vedette/build"
 # May stand beside --recipe.
 BESIDE_RECIPE = {"version", "engines_dir", "work", "report", "publish"}
+# Mean nothing where no plan is built.
+OF_PLANS = ("plan_precision", "target", "version_compatible", "refit", "strip", "tf32", "timing_cache", "tensorrt")
 OLDEST_OPSET, NEWEST_OPSET = 18, 20
 REFUSED = 1
-_PROFILE = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3}):([1-9]\d{0,3})")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B|B)?", re.IGNORECASE)
-_UNITS = {"b": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
-_BINARY_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def run_build(words: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -104,7 +101,7 @@ def build_request(words: Mapping[str, Any]) -> BuildRequest:
         gates=parse_gates(words["gate"]),
         per_layer=words["per_layer"],
         optimise=cast("Any", _one_of("optimise", words, ("basic", "extended")) or None),
-        plans=_plans(words) if words["profile"] else None,
+        plans=_plans(words),
         bench=_bench(words) if words["bench"] else None,
         publish=words["publish"],
         report=words["report"],
@@ -160,16 +157,22 @@ def _lowering(words: Mapping[str, Any]) -> Lowering:
     )
 
 
-def _plans(words: Mapping[str, Any]) -> PlanWish:
+def _plans(words: Mapping[str, Any]) -> PlanWish | None:
+    if not words["profile"]:
+        vain = next((option for option in OF_PLANS if words[option]), "")
+        if vain:
+            raise ImportInputError(f"{_flag(vain)} is about TensorRT plans: give --profile MIN:OPT:MAX, like 1:8:32")
+        return None
     return PlanWish(
-        profiles=tuple(_profile(word) for word in words["profile"]),
+        profiles=tuple(cli_values.batches("--profile", word) for word in words["profile"]),
         precisions=tuple(Precision(word) for word in _several("plan_precision", words, [*Precision])),
         targets=tuple(words["target"]),
-        workspace_bytes=_bytes("workspace", words),
+        workspace_bytes=cli_values.memory("--workspace", words["workspace"]),
         version_compatible=words["version_compatible"],
         hardware_compatibility=_one_of("hardware_compatibility", words, ("none", "same", "ampere+")),
         refit=words["refit"],
         strip=words["strip"],
+        tf32=words["tf32"],
         timing_cache=words["timing_cache"],
         module=_one_of("tensorrt", words, ("tensorrt", "tensorrt_rtx")),
     )
@@ -181,22 +184,6 @@ def _bench(words: Mapping[str, Any]) -> BenchWish:
     if not 0 < seconds <= 36_000:
         raise ImportInputError(f"--bench-seconds is {words['bench_seconds']!r}; allowed is above 0, up to 36000")
     return BenchWish(batches, seconds)
-
-
-def _profile(word: str) -> tuple[int, int, int]:
-    match = _PROFILE.fullmatch(word)
-    if match is None or not int(match[1]) <= int(match[2]) <= int(match[3]):
-        raise ImportInputError(f"--profile is {word!r}; allowed is MIN:OPT:MAX with rising batches, like 1:8:32")
-    return int(match[1]), int(match[2]), int(match[3])
-
-
-def _bytes(option: str, words: Mapping[str, Any]) -> int:
-    match = _SIZE.fullmatch(words[option].strip())
-    if match is None:
-        raise ImportInputError(f"{_flag(option)} is {words[option]!r}; allowed is a size like 512MiB or 2GB")
-    unit = (match[2] or "B").lower()
-    factor = _BINARY_UNITS[unit[0]] if "i" in unit else _UNITS[unit[0]]
-    return int(float(match[1]) * factor)
 
 
 def _several(option: str, words: Mapping[str, Any], allowed: Sequence[str]) -> tuple[str, ...]:

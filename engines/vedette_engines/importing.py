@@ -63,6 +63,7 @@ class ImportRequest:
 
     Attributes:
         model: The ONNX file.
+        called: How messages call it; empty: by its file's name.
         labels: Class names by class number; none for an embedder.
         name: Name of the engine.
         version: Its version.
@@ -102,6 +103,7 @@ class ImportRequest:
     frames: tuple[Path, ...] = ()
     simplify: bool = False
     defaults: Defaults = field(default_factory=Defaults)
+    called: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def make_engine(
     """
     _check_numbers(request)
     model = source.read_model(request.model)
-    session = Session(request.model, request.model.name)
+    session = Session(request.model, request.called or request.model.name)
     signature = measure_signature(session, request.input_size)
     spec = InputSpec(signature.width, signature.height, request.letterbox, request.pad)
     samples = [*made_samples(spec), *real_samples(request.frames, spec), *(footage(spec) if footage else ())]

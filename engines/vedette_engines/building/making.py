@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,6 @@ from vedette_engines.sources.spec import source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from vedette_engines.building.step import Say, StepResult
     from vedette_engines.building.workbench import Workbench
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vedette_engines.importing import Made
     from vedette_engines.manifest import InputSpec, Manifest
     from vedette_engines.sources.reference import Reference
+    from vedette_engines.sources.spec import SourceSpec
 
 SOURCE_FILE = "source.onnx"
 ENGINE_FILE = "model.onnx"
@@ -62,11 +63,13 @@ def export(bench: Workbench) -> StepResult:
 def make(bench: Workbench, exported: StepResult, clips: Sequence[Clip], heads: Mapping[str, Head] | None) -> StepResult:
     """Graft both ends onto the model and compare it with its source, tensor by tensor and row by row."""
     spec = bench.request.source
-    wanted = dataclasses.replace(bench.request.engine, model=exported.folder / SOURCE_FILE, version=NO_VERSION)
+    wanted = dataclasses.replace(
+        bench.request.engine, model=exported.folder / SOURCE_FILE, version=NO_VERSION, called=_called(spec)
+    )
     options = {
         entry.name: getattr(wanted, entry.name)
         for entry in dataclasses.fields(wanted)
-        if entry.name not in {"root", "model", "frames"}
+        if entry.name not in {"root", "model", "called", "frames"}
     }
     gate = TensorGate.from_bounds(bench.request.gates)
     inputs = {"export": exported.key, "options": options, "clips": clips_digest(clips), "gate": gate}
@@ -90,6 +93,11 @@ def make(bench: Workbench, exported: StepResult, clips: Sequence[Clip], heads: M
         }
 
     return bench.stage("engine", inputs, produce)
+
+
+def _called(spec: SourceSpec) -> str:
+    """Name the source as its user does: a file, or module:factory."""
+    return spec.source if spec.is_factory else Path(spec.source).name
 
 
 def _with_hash(made: Made) -> Manifest:

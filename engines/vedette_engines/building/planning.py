@@ -105,6 +105,7 @@ def _build(bench: Workbench, candidate: Candidate, wish: PlanWish) -> Planned:
         hardware_compatibility=wish.hardware_compatibility,
         refit=wish.refit,
         strip=wish.strip,
+        tf32=wish.tf32,
         timing_cache=wish.timing_cache,
     )
 

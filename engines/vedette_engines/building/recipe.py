@@ -60,7 +60,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "gates": (),
     "tensorrt": (
         *("profile", "plan_precision", "target", "workspace", "version_compatible", "hardware_compatibility"),
-        *("refit", "strip", "timing_cache", "tensorrt"),
+        *("refit", "strip", "tf32", "timing_cache", "tensorrt"),
     ),
     "bench": ("bench", "bench_batch", "bench_seconds"),
     "build": ("publish", "work", "report"),

@@ -77,7 +77,8 @@ class PlanWish:
         version_compatible: Also for later versions of the same major version.
         hardware_compatibility: none, same or ampere+.
         refit: Weights can be changed later.
-        strip: Leave the weights out.
+        strip: Leave the weights out; nobody could run such a plan out of a bundle.
+        tf32: Products of float32 may round their factors to ten bits.
         timing_cache: File to keep timings in.
         module: tensorrt or tensorrt_rtx; empty: whichever is installed.
     """
@@ -90,6 +91,7 @@ class PlanWish:
     hardware_compatibility: str = "none"
     refit: bool = False
     strip: bool = False
+    tf32: bool = False
     timing_cache: Path | None = None
     module: str = ""
 
