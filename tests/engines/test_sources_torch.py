@@ -510,6 +510,20 @@ def test_nothing_in_a_program_runs_without_trust(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused_unread(tmp_path: Path) -> None:
+    path = program(support_torch_sources.Base().eval(), tmp_path / "net.pt2", min=1, max=4)
+    packed = tmp_path / "packed.pt2"
+    with zipfile.ZipFile(path) as given, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as taken:
+        folder = given.namelist()[0].partition("/")[0]
+        for name in given.namelist():
+            taken.writestr(name, given.read(name))
+        taken.writestr(f"{folder}/data/weights/bomb.json", b" " * 50_000_000)
+
+    told = refusal(SourceSpec(str(packed)), tmp_path)
+    assert "unpacks to 50" in told
+    assert "refused without --trust" in told
+
+
 def test_pytorch_that_is_missing_is_told_with_what_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
 

@@ -58,6 +58,7 @@ def check_program(path: Path) -> None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_size(path, archive)
             folder = _folder(archive)
             names = archive.namelist()
             # Two readers may disagree about which of two members of one name counts.
@@ -71,6 +72,17 @@ def check_program(path: Path) -> None:
                     _check_member(path, inner, archive.read(name))
     except (zipfile.BadZipFile, json.JSONDecodeError, UnicodeDecodeError, OSError, ValueError) as error:
         raise ImportInputError(f"{path}: is damaged: {str(error)[:200]}") from error
+
+
+def _check_size(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse what would unpack to more than the file is: torch writes members side by side, as they are."""
+    total = sum(member.file_size for member in archive.infolist())
+    size = path.stat().st_size
+    if total > size:
+        raise ImportInputError(
+            f"{path}: unpacks to {total} bytes, but has only {size}: torch.export compresses nothing; if it was packed "
+            "again, save it again; refused without --trust"
+        )
 
 
 def _folder(archive: zipfile.ZipFile) -> str:
