@@ -182,6 +182,18 @@ def test_no_clips_and_no_frames_are_refused(tmp_path: Path) -> None:
         read_frames(clips, SPEC, 0)
 
 
+def test_more_frames_than_memory_has_room_for_are_refused_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = find_clips([video(tmp_path / "a.mp4", 5)], "--frames")
+    monkeypatch.setattr(taking, "MAX_HELD_BYTES", 4 * 32 * 32 * 3)
+
+    assert len(read_frames(clips, SPEC, 4)) == 4
+    monkeypatch.setattr(taking, "read_at", lambda *_: pytest.fail("decoded for nothing"))
+    with pytest.raises(ImportInputError, match=r"5 frames of 32x32 take .* 4 frames: lower --calibration-frames"):
+        read_frames(clips, SPEC, 100_000)
+
+
 def test_of_a_long_clip_only_what_is_near_the_wanted_frames_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

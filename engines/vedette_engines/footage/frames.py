@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # From so many frames between two wanted ones on, going there is quicker than decoding all between: some GOPs.
 FAR = 250
+# Frames are looked at more than once, and held in the meantime; this much of the memory is theirs.
+MAX_HELD_BYTES = 4 << 30
 # So many frames at the beginning show whether times number the frames.
 _COUNTED = 16
 
@@ -68,13 +70,15 @@ def read_footage(
     """Take `count` frames of all clips, as many of each as its length allows, evenly over its length.
 
     Raises:
-        ImportInputError: There is no clip, no frame is wanted, or a file cannot be read.
+        ImportInputError: There is no clip, no frame is wanted, more are than `MAX_HELD_BYTES` holds, or a file cannot
+            be read.
     """
     if not clips:
         raise ImportInputError("no clip to take frames from; give videos, pictures or folders of them")
     if count < 1:
         raise ImportInputError(f"the number of frames is {count}; allowed is 1 or more")
     lengths = [clip_length(clip) for clip in clips]
+    _check_memory(min(count, sum(lengths)), spec)
     frames: list[FootageFrame] = []
     for clip, length, share in zip(clips, lengths, _shares(lengths, count), strict=True):
         wanted = [(2 * i + 1) * length // (2 * share) for i in range(share)]
@@ -83,6 +87,17 @@ def read_footage(
             say(f"clip {clip.name}: {len(wanted) - len(found)} of {len(wanted)} frames cannot be decoded")
         frames += found
     return frames
+
+
+def _check_memory(count: int, spec: InputSpec) -> None:
+    """Refuse before the work what would not fit into memory after it."""
+    each = spec.width * spec.height * 3
+    if count * each > MAX_HELD_BYTES:
+        raise ImportInputError(
+            f"{count} frames of {spec.width}x{spec.height} take {count * each / 1e9:.1f} GB of memory; allowed is "
+            f"{MAX_HELD_BYTES / 1e9:.1f} GB, {MAX_HELD_BYTES // each} frames: lower --calibration-frames or "
+            "--validation-frames (--auto-exclude takes three times as many to calibrate)"
+        )
 
 
 def clip_length(clip: Clip) -> int:
