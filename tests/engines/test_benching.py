@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from support_bundles import HEIGHT, WIDTH, toy_bundle, toy_manifest, toy_model
@@ -22,6 +24,7 @@ from vedette_engines.benching.memory import measure_memory
 from vedette_engines.benching.page import page
 from vedette_engines.benching.race import Ratio
 from vedette_engines.benching.report import Accuracy, BenchReport, Row, WayFacts
+from vedette_engines.benching.table import ways_table
 from vedette_engines.benching.way import Runtime, Way
 from vedette_engines.benching.ways import BASELINE, RUNNERS, find_ways, preprocessing_of
 from vedette_engines.bundle import write_bundle
@@ -105,7 +108,9 @@ def test_accuracy_is_what_the_build_wrote_down_for_the_file_that_runs_here(tmp_p
 
     by_precision = {way.precision: way.accuracy for way in report.ways}
     assert by_precision["fp32"] is None
-    assert by_precision["int8"] == Accuracy({"map50": 0.97, "recall": 0.9}, "90 validation frames, when it was built")
+    assert by_precision["int8"] == Accuracy(
+        {"map50": 0.97, "recall": 0.9}, "90 validation frames, with ONNX Runtime, when it was built"
+    )
 
 
 def test_accuracy_is_measured_where_frames_are_given(tmp_path: Path) -> None:
@@ -353,3 +358,13 @@ def test_a_wrong_option_gets_one_line(tmp_path: Path, words: tuple[str, ...], co
 
     assert got == code
     assert says in err.splitlines()[-1]
+
+
+def test_the_table_has_one_figure_for_a_file_and_tells_once_where_it_was_measured() -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(ways_table(made_report()))
+    text = console.export_text()
+
+    assert "mAP50 0.98" in text
+    assert "recall" not in text
+    assert text.count("90 frames") == 1

@@ -42,7 +42,7 @@ def reported(bundle: Bundle) -> dict[Precision, Accuracy]:
     for name, agreement in sorted(found, key=lambda entry: "tensorrt" in entry[0]):
         precision = next((one for one in Precision if name.startswith(str(one))), None)
         if precision is not None and precision not in accuracies and not agreement.get("inconclusive"):
-            where = f"{agreement['frames']} validation frames, when it was built"
+            where = f"{agreement['frames']} validation frames, with ONNX Runtime, when it was built"
             accuracies[precision] = Accuracy(_telling(bundle.manifest.task, agreement["figures"]), where)
     return accuracies
 

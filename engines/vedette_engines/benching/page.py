@@ -241,6 +241,12 @@ def accuracy_of(way: WayFacts) -> str:
     return ", ".join(f"{FIGURES[name].words} {text_of(value)}" for name, value in figures) + f" ({way.accuracy.where})"
 
 
+def main_accuracy_of(way: WayFacts) -> str:
+    """Write the one figure that shows best how far a way agrees with FP32."""
+    figures = list(way.accuracy.figures.items())[:1] if way.accuracy is not None else ()
+    return ", ".join(f"{FIGURES[name].words} {text_of(value)}" for name, value in figures) or "-"
+
+
 def _line(cells: Sequence[str], tag: str, numbers: Iterable[int], kind: str = "") -> str:
     right = set(numbers)
     parts = [f"<{tag}{' class=n' if index in right else ''}>{escape(cell)}</{tag}>" for index, cell in enumerate(cells)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from vedette_engines.benching.page import facts_of, figures_of
+from vedette_engines.benching.page import facts_of, figures_of, main_accuracy_of
 
 if TYPE_CHECKING:
     from vedette_engines.benching.report import BenchReport
@@ -31,16 +31,25 @@ def rows_table(report: BenchReport) -> Table:
 
 
 def ways_table(report: BenchReport) -> Table:
-    """Make a table with a line for each runner and file."""
-    table = Table(title="Files", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    """Make a table with a line for each runner and file, and where their accuracy was measured below."""
+    where = "; ".join(dict.fromkeys(way.accuracy.where for way in report.ways if way.accuracy is not None))
+    caption = f"accuracy: {where}" if where else None
+    table = Table(
+        title="Files",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        caption=caption,
+        caption_justify="left",
+    )
     for name in ("runner", "precision"):
         table.add_column(name, no_wrap=True)
     for name in ("size", "load"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("accuracy against FP32", overflow="fold")
     for way in report.ways:
-        runner, precision, _, size, load, accuracy, _ = facts_of(way)
-        table.add_row(runner, precision, size, load, accuracy)
+        runner, precision, _, size, load, *_ = facts_of(way)
+        table.add_row(runner, precision, size, load, main_accuracy_of(way))
     return table
 
 
