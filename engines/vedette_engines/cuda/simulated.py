@@ -1,9 +1,8 @@
 """A device for tests: streams as ordered queues on a virtual clock, real bytes moved, misuse caught.
 
-It has one copy engine each way and one compute engine. An operation begins when those before it in its stream are
-done, the events that its stream waits for are done, and its engine is free; of two that could begin, the one that
-was enqueued first does. Time passes only where the host waits: in `synchronize`, and in `VirtualClock.sleep`. So the
-same calls give the same timeline, from which overlap is computed.
+It has one copy engine each way and one compute engine; `simulated_schedule.py` tells when each does what. On a
+`VirtualClock` time passes only where the host waits: in `synchronize`, and in `VirtualClock.sleep`. So the same calls
+give the same timeline, from which overlap is computed. On a `WallClock` it works in real time, for servers and benches.
 
 Caught, as `MisuseError`:
 
@@ -14,7 +13,7 @@ Caught, as `MisuseError`:
 - an operation on something that was closed, and closing what is in use;
 - whatever is left open when the device closes.
 
-One thread at a time.
+Threads: any, on a `WallClock`; what one of them was told is done counts as known to all.
 """
 
 from __future__ import annotations
@@ -26,9 +25,12 @@ from typing import TYPE_CHECKING
 
 from vedette_engines.cuda.base import CudaError, DeviceFacts, Features
 from vedette_engines.cuda.ordering import Knowledge, MisuseError
+from vedette_engines.cuda.simulated_clock import VirtualClock, WallClock
+from vedette_engines.cuda.simulated_event import SimulatedEvent
 from vedette_engines.cuda.simulated_memory import SimulatedBuffer, SimulatedPinned
-from vedette_engines.cuda.simulated_stream import SimulatedEvent, SimulatedStream, Task
-from vedette_engines.cuda.timeline import Span, Timeline
+from vedette_engines.cuda.simulated_schedule import Schedule
+from vedette_engines.cuda.simulated_stream import SimulatedStream
+from vedette_engines.cuda.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,42 +38,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from vedette_engines.cuda.simulated_clock import Clock
     from vedette_engines.cuda.simulated_stream import SimulatedKernel
+
+__all__ = ["SimulatedDevice", "SimulatedModule", "VirtualClock", "WallClock"]
 
 _FIRST_ADDRESS = 0x7000_0000_0000
 _ALIGNMENT = 512
-
-
-class VirtualClock:
-    """Time that passes only when somebody waits."""
-
-    def __init__(self) -> None:
-        self._now_s = 0.0
-        self._advance: Callable[[float], None] = lambda _: None
-
-    def __call__(self) -> float:
-        """Tell the time in seconds, as `time.monotonic` does."""
-        return self._now_s
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass, and devices work meanwhile."""
-        until = self._now_s + seconds
-        self._advance(until)
-        self.reach(until)
-
-    def reach(self, moment_s: float) -> None:
-        """Let it be that late, at least."""
-        self._now_s = max(self._now_s, moment_s)
-
-    def drive(self, advance: Callable[[float], None]) -> None:
-        """Let a device work up to the moment that `advance` is given, whenever time passes."""
-        before = self._advance
-
-        def both(until: float) -> None:
-            before(until)
-            advance(until)
-
-        self._advance = both
 
 
 class SimulatedModule:
@@ -103,42 +76,55 @@ class SimulatedDevice:
     """A GPU that is not there.
 
     Args:
-        clock: The time.
+        clock: The time; None: a virtual one of its own.
         copy_bytes_per_s: Speed of each copy engine; None: copies take no time.
         copy_latency_s: What each copy takes besides.
+        copy_s: Tells how long a copy of so many bytes takes, by engine (`upload`, `download`); in place of the above.
         memory_bytes: Memory of the device.
         kernels: What `load` gives, by name.
         graphs: It can capture and launch graphs.
+        index: Its number.
+        checks: Misuse of memory is caught, and the timeline is kept. Without, it costs the host little, as a real
+            driver does: what takes no time is done where it is enqueued.
+        uploads_move: Uploads move bytes; without, the host does not do what a real device's copy engine would, and
+            the device's memory holds what it held.
     """
 
     def __init__(
         self,
-        clock: VirtualClock | None = None,
+        clock: Clock | None = None,
         *,
         copy_bytes_per_s: float | None = None,
         copy_latency_s: float = 0.0,
+        copy_s: Callable[[str, int], float] | None = None,
         memory_bytes: int = 1 << 30,
         kernels: Mapping[str, SimulatedKernel] | None = None,
         graphs: bool = True,
+        index: int = 0,
+        checks: bool = True,
+        uploads_move: bool = True,
     ) -> None:
         self.clock = clock or VirtualClock()
         self.timeline = Timeline()
         self.host = Knowledge()
+        self.checks = checks
+        self.uploads_move = uploads_move
+        self.schedule = Schedule(self.clock, self.timeline if checks else None)
         self._copy_bytes_per_s = copy_bytes_per_s
         self._copy_latency_s = copy_latency_s
+        self._copy_s = copy_s
         self._kernels = dict(kernels or {})
         self._facts = DeviceFacts(
-            0, "simulated", (9, 0), memory_bytes, "simulated", Features(graphs=graphs, priorities=True)
+            index, "simulated", (9, 0), memory_bytes, "simulated", Features(graphs=graphs, priorities=True)
         )
         self._next_address = _FIRST_ADDRESS
         self._free_bytes = memory_bytes
         self._buffers: list[SimulatedBuffer] = []
         self._open: dict[int, str] = {}
-        self._streams: list[SimulatedStream] = []
-        self._running: dict[str, tuple[float, Task]] = {}
-        self._tickets = itertools.count(1)
+        self._streams: dict[int, SimulatedStream] = {}
+        self._handles = itertools.count(1)
+        self._lost = ""
         self._closed = False
-        self.clock.drive(self._advance_to)
 
     @property
     def facts(self) -> DeviceFacts:
@@ -154,36 +140,62 @@ class SimulatedDevice:
         """Tell how much memory is free now."""
         return self._free_bytes
 
-    def copy_s(self, size: int) -> float:
+    def copy_s(self, engine: str, size: int) -> float:
         """Tell how long a copy takes."""
+        if self._copy_s is not None:
+            return self._copy_s(engine, size)
         return self._copy_latency_s + (size / self._copy_bytes_per_s if self._copy_bytes_per_s else 0.0)
+
+    def lose(self, name: str = "CUDA_ERROR_ILLEGAL_ADDRESS") -> None:
+        """Let every call from now on fail with a sticky error, as when a kernel left its memory."""
+        self._lost = name
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is not lost."""
+        return not self._lost
+
+    def check_alive(self, doing: str) -> None:
+        """Refuse what is done to a device that is lost.
+
+        Raises:
+            CudaError: It is lost.
+        """
+        if self._lost:
+            raise CudaError(self._lost, doing, sticky=True)
 
     def stream(self, priority: int = 0) -> SimulatedStream:
         """Make a stream."""
-        stream = SimulatedStream(self, len(self._streams) + 1, priority)
-        self._streams.append(stream)
-        self.opened(stream, f"stream {stream.handle}")
+        self.check_alive("creating a stream")
+        stream = SimulatedStream(self, next(self._handles), priority)
+        with self.schedule.lock:
+            self._streams[stream.handle] = stream
+            self.opened(stream, f"stream {stream.handle}")
         return stream
 
     def stream_of(self, handle: int) -> SimulatedStream:
         """Find the stream of a handle, as a library does that is given one."""
-        return self._streams[handle - 1]
+        return self._streams[handle]
 
     def event(self, *, timing: bool = False) -> SimulatedEvent:
         """Make an event."""
+        self.check_alive("creating an event")
         event = SimulatedEvent(self, timing=timing)
         self.opened(event, "an event")
         return event
 
     def allocate(self, size_bytes: int) -> SimulatedBuffer:
         """Take memory of the device; it holds a pattern until something is written."""
-        if size_bytes > self._free_bytes:
-            raise CudaError("CUDA_ERROR_OUT_OF_MEMORY", f"allocating {size_bytes} bytes", sticky=False)
-        buffer = SimulatedBuffer(self, self._next_address, size_bytes)
-        self._next_address += -(-max(size_bytes, 1) // _ALIGNMENT) * _ALIGNMENT
-        self._free_bytes -= size_bytes
-        self._buffers.append(buffer)
-        self.opened(buffer, f"{size_bytes} bytes of device memory")
+        doing = f"allocating {size_bytes} bytes"
+        self.check_alive(doing)
+        with self.schedule.lock:
+            if size_bytes > self._free_bytes:
+                raise CudaError("CUDA_ERROR_OUT_OF_MEMORY", doing, sticky=False)
+            buffer = SimulatedBuffer(self, self._next_address, size_bytes)
+            self._next_address += -(-max(size_bytes, 1) // _ALIGNMENT) * _ALIGNMENT
+            self._free_bytes -= size_bytes
+            self._buffers.append(buffer)
+            self.opened(buffer, f"{size_bytes} bytes of device memory")
         return buffer
 
     def buffer_at(self, address: int, size: int) -> tuple[SimulatedBuffer, int]:
@@ -201,6 +213,7 @@ class SimulatedDevice:
 
     def pin(self, size_bytes: int) -> SimulatedPinned:
         """Take page-locked memory."""
+        self.check_alive(f"allocating {size_bytes} bytes of pinned memory")
         pinned = SimulatedPinned(self, size_bytes)
         self.opened(pinned, f"{size_bytes} bytes of pinned memory")
         return pinned
@@ -213,6 +226,7 @@ class SimulatedDevice:
 
     def load(self, code: bytes) -> SimulatedModule:
         """Give the kernels that this device was made with, whatever the code."""
+        self.check_alive("loading a module")
         if not code:
             raise CudaError("CUDA_ERROR_INVALID_IMAGE", "loading a module", sticky=False)
         module = SimulatedModule(self, self._kernels)
@@ -228,8 +242,9 @@ class SimulatedDevice:
         if self._closed:
             return
         self._closed = True
-        busy = [stream.handle for stream in self._streams if stream.busy]
-        if busy:
+        self.schedule.catch_up()
+        busy = [handle for handle, stream in self._streams.items() if stream.busy]
+        if busy and not self._lost:
             raise MisuseError(f"the device is closed while stream {busy[0]} has work")
         if self._open:
             raise MisuseError(f"left open when the device closed: {', '.join(sorted(self._open.values()))}")
@@ -239,69 +254,26 @@ class SimulatedDevice:
         self._open[id(thing)] = what
 
     def closed(self, thing: object) -> bool:
-        """Note that something was closed; tell whether it was open."""
-        return self._open.pop(id(thing), None) is not None
+        """Note that something was closed; tell whether it was open.
+
+        Raises:
+            CudaError: The device is lost.
+        """
+        was_open = self._open.pop(id(thing), None) is not None
+        if was_open:
+            self.check_alive("letting go of something")
+        return was_open
 
     def is_open(self, thing: object) -> bool:
         """Tell whether something was not closed."""
         return id(thing) in self._open
 
+    def forget(self, stream: SimulatedStream) -> None:
+        """Let a stream's handle mean nothing any more."""
+        self._streams.pop(stream.handle, None)
+
     def gave_back(self, buffer: SimulatedBuffer) -> None:
         """Take memory back."""
-        self._free_bytes += buffer.size_bytes
-        self._buffers.remove(buffer)
-
-    def ticket(self) -> int:
-        """Give a task its number: of two that could begin, the one that was enqueued first does."""
-        return next(self._tickets)
-
-    def advance_until(self, done: Callable[[], bool], doing: str) -> None:
-        """Let time pass until something is done.
-
-        Raises:
-            MisuseError: It never will be: streams wait for each other.
-        """
-        while not done():
-            if not self._begin_what_can() and not self._finish_next(None):
-                raise MisuseError(f"{doing} waits for ever: what it waits for can never begin")
-
-    def _advance_to(self, until_s: float) -> None:
-        while True:
-            self._begin_what_can()
-            if not self._finish_next(until_s):
-                return
-
-    def _begin_what_can(self) -> bool:
-        """Begin every task whose turn it is; tell whether there was one."""
-        begun = False
-        while True:
-            heads = [stream.head for stream in self._streams if stream.head is not None]
-            able = [task for task in heads if task.ready and (task.engine is None or task.engine not in self._running)]
-            if not able:
-                return begun
-            begun = True
-            task = min(able, key=lambda candidate: candidate.ticket)
-            task.began = True
-            task.start()
-            if task.engine is None:
-                self._finish(task, self.clock())
-            else:
-                self._running[task.engine] = (self.clock() + task.duration_s, task)
-
-    def _finish_next(self, until_s: float | None) -> bool:
-        """Finish the task that is done first, if that is in time; tell whether there was one."""
-        if not self._running:
-            return False
-        engine = min(self._running, key=lambda name: (self._running[name][0], self._running[name][1].ticket))
-        end_s, task = self._running[engine]
-        if until_s is not None and end_s > until_s:
-            return False
-        del self._running[engine]
-        self.timeline.add(Span(engine, task.stream.handle, task.label, end_s - task.duration_s, end_s))
-        self.clock.reach(end_s)
-        self._finish(task, end_s)
-        return True
-
-    def _finish(self, task: Task, moment_s: float) -> None:
-        task.finish(moment_s)
-        task.stream.finished(task)
+        with self.schedule.lock:
+            self._free_bytes += buffer.size_bytes
+            self._buffers.remove(buffer)

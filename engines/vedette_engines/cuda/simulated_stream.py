@@ -1,8 +1,7 @@
-"""Streams, events, kernels and graphs of a simulated device."""
+"""Streams, kernels and graphs of a simulated device."""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from vedette_engines.cuda.base import CudaError
 from vedette_engines.cuda.ordering import Knowledge, MisuseError, Operation
 from vedette_engines.cuda.simulated_memory import PATTERN, SimulatedBuffer, SimulatedPinned
+from vedette_engines.cuda.simulated_schedule import Mark, Queue, Task
 from vedette_engines.cuda.timeline import COMPUTE, DOWNLOAD, UPLOAD
 
 if TYPE_CHECKING:
@@ -19,46 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vedette_engines.cuda.simulated import SimulatedDevice
-
-
-@dataclass(slots=True, eq=False)
-class Mark:
-    """One record of an event."""
-
-    knowledge: Knowledge
-    done: bool = False
-    at_s: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
-class Task:
-    """One thing in a stream's queue; without an engine it takes no time.
-
-    Attributes:
-        stream: Whose queue.
-        ticket: Counts what is enqueued.
-        label: What it is.
-        engine: What carries it out; None: nothing has to.
-        duration_s: How long that takes.
-        start: Called when it begins.
-        finish: Called with the time when it is done.
-        awaits: The record that has to be done before it begins.
-    """
-
-    stream: SimulatedStream
-    ticket: int
-    label: str
-    engine: str | None = None
-    duration_s: float = 0.0
-    start: Callable[[], None] = lambda: None
-    finish: Callable[[float], None] = lambda _: None
-    awaits: Mark | None = None
-    began: bool = False
-
-    @property
-    def ready(self) -> bool:
-        """Whether it may begin as far as its stream is concerned."""
-        return not self.began and (self.awaits is None or self.awaits.done)
+    from vedette_engines.cuda.simulated_event import SimulatedEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,52 +66,6 @@ class SimulatedKernel:
     parts: Callable[[Sequence[Any]], Mapping[int, tuple[int, int]]] = lambda _: {}
 
 
-class SimulatedEvent:
-    """A mark in a stream."""
-
-    def __init__(self, device: SimulatedDevice, *, timing: bool) -> None:
-        self._device = device
-        self._timing = timing
-        self.mark: Mark | None = None
-
-    def done(self) -> bool:
-        """Tell whether all before the mark is done; then the host knows it."""
-        self.check_open()
-        if self.mark is None:
-            return True
-        # What is done at this very moment is seen to be done.
-        self._device.clock.sleep(0.0)
-        if self.mark.done:
-            self._device.host.learn(self.mark.knowledge)
-        return self.mark.done
-
-    def synchronize(self) -> None:
-        """Wait until all before the mark is done."""
-        self.check_open()
-        mark = self.mark
-        if mark is None:
-            return
-        self._device.advance_until(lambda: mark.done, "an event's synchronize")
-        self._device.host.learn(mark.knowledge)
-
-    def milliseconds_since(self, earlier: SimulatedEvent) -> float:
-        """Tell the time between two marks."""
-        if not (self._timing and earlier._timing):
-            raise CudaError("CUDA_ERROR_INVALID_HANDLE", "timing events that were made without timing", sticky=False)
-        if self.mark is None or earlier.mark is None or not (self.mark.done and earlier.mark.done):
-            raise CudaError("CUDA_ERROR_NOT_READY", "timing events that are not done", sticky=False)
-        return (self.mark.at_s - earlier.mark.at_s) * 1e3
-
-    def check_open(self) -> None:
-        """Refuse the use of an event that was closed."""
-        if not self._device.is_open(self):
-            raise MisuseError("an event is used after it was closed")
-
-    def close(self) -> None:
-        """Let go of it."""
-        self._device.closed(self)
-
-
 @dataclass(slots=True, eq=False)
 class SimulatedGraph:
     """Calls that were captured, to be made again."""
@@ -176,7 +91,7 @@ class SimulatedStream:
         self._device = device
         self._handle = handle
         self.priority = priority
-        self._queue: deque[Task] = deque()
+        self._queue = Queue(handle)
         self._knowledge = Knowledge()
         self._count = 0
         self._capture: SimulatedGraph | None = None
@@ -187,30 +102,27 @@ class SimulatedStream:
         return self._handle
 
     @property
-    def head(self) -> Task | None:
-        """What is to be done next, or is being done."""
-        return self._queue[0] if self._queue and not self._queue[0].began else None
-
-    @property
     def busy(self) -> bool:
         """Whether anything is left to be done."""
-        return bool(self._queue)
+        return bool(self._queue.tasks)
 
     def upload(
         self, target: SimulatedBuffer, source: SimulatedPinned, size: int, *, target_at: int = 0, source_at: int = 0
     ) -> None:
         """Copy from pinned memory; its bytes are looked at when the copy is enqueued and when it is done."""
         into, out_of = Use(target, target_at, size, writes=True), Use(source, source_at, size, writes=False)
+        device = self._device
 
         def enqueue(stream: SimulatedStream) -> None:
-            before = out_of.bytes.copy()
+            before = out_of.bytes.copy() if device.checks else out_of.bytes
 
             def finish(_: float) -> None:
-                if not np.array_equal(before, out_of.bytes):
+                if device.checks and not np.array_equal(before, out_of.bytes):
                     raise MisuseError(f"{source.ledger.what} was written while an upload from it was under way")
-                into.bytes[:] = before
+                if device.uploads_move:
+                    into.bytes[:] = before
 
-            stream.enqueue("upload", UPLOAD, stream._device.copy_s(size), (out_of, into), finish)
+            stream.enqueue("upload", UPLOAD, device.copy_s(UPLOAD, size), (out_of, into), finish)
 
         self._do(enqueue)
 
@@ -219,17 +131,19 @@ class SimulatedStream:
     ) -> None:
         """Copy to pinned memory; until it is done there is a pattern in it."""
         into, out_of = Use(target, target_at, size, writes=True), Use(source, source_at, size, writes=False)
+        device = self._device
 
         def enqueue(stream: SimulatedStream) -> None:
             def start() -> None:
-                into.bytes[:] = PATTERN
+                if device.checks:
+                    into.bytes[:] = PATTERN
 
             def finish(_: float) -> None:
-                if (into.bytes != PATTERN).any():
+                if device.checks and (into.bytes != PATTERN).any():
                     raise MisuseError(f"{target.ledger.what} was written while a download into it was under way")
                 into.bytes[:] = out_of.bytes
 
-            stream.enqueue("download", DOWNLOAD, stream._device.copy_s(size), (out_of, into), finish, start)
+            stream.enqueue("download", DOWNLOAD, device.copy_s(DOWNLOAD, size), (out_of, into), finish, start)
 
         self._do(enqueue)
 
@@ -261,44 +175,58 @@ class SimulatedStream:
 
         self._do(lambda stream: stream.enqueue(kernel.name, COMPUTE, kernel.duration_s(arguments), uses, finish))
 
-    def work(self, label: str, duration_s: float, uses: Sequence[Use], function: Callable[[], None]) -> None:
-        """Do what a library would enqueue: an engine's run."""
-        self._do(lambda stream: stream.enqueue(label, COMPUTE, duration_s, uses, lambda _: function()))
+    def work(
+        self, label: str, duration_s: Callable[[], float], uses: Sequence[Use], function: Callable[[], None]
+    ) -> None:
+        """Do what a library would enqueue: an engine's run. A graph asks for the duration at each launch."""
+        self._do(lambda stream: stream.enqueue(label, COMPUTE, duration_s(), uses, lambda _: function()))
 
     def record(self, event: SimulatedEvent) -> None:
         """Mark this place."""
-        event.check_open()
-        self._check_open()
-        self._refuse_capture("recording an event")
-        mark = event.mark = Mark(self._knowledge.copy())
-        mark.knowledge.learn(self._device.host)
+        device = self._device
+        with device.schedule.lock:
+            event.check_open("recording an event")
+            self._check_open()
+            self._refuse_capture("recording an event")
+            mark = event.mark = Mark(self._knowledge.copy())
+            mark.knowledge.learn(device.host)
 
-        def finish(moment_s: float) -> None:
-            mark.done, mark.at_s = True, moment_s
+            def finish(moment_s: float) -> None:
+                mark.done, mark.at_s = True, moment_s
 
-        self._queue.append(Task(self, self._device.ticket(), "record", finish=finish))
+            if not device.checks and not self._queue.tasks:
+                finish(device.clock())
+            else:
+                device.schedule.append(Task(self._queue, "record", finish=finish))
 
     def wait(self, event: SimulatedEvent) -> None:
         """Let what follows begin after the mark as it stands now."""
-        event.check_open()
-        self._check_open()
-        self._refuse_capture("waiting for an event")
-        if event.mark is None:
-            return
-        self._knowledge.learn(event.mark.knowledge)
-        self._queue.append(Task(self, self._device.ticket(), "wait", awaits=event.mark))
+        with self._device.schedule.lock:
+            event.check_open("ordering two streams")
+            self._check_open()
+            self._refuse_capture("waiting for an event")
+            if event.mark is None:
+                return
+            self._knowledge.learn(event.mark.knowledge)
+            if not event.mark.done:
+                self._device.schedule.append(Task(self._queue, "wait", awaits=event.mark))
 
     def synchronize(self) -> None:
         """Wait until everything in it is done."""
-        self._check_open()
-        self._refuse_capture("synchronizing")
-        self._device.advance_until(lambda: not self._queue, f"stream {self._handle}'s synchronize")
-        self._device.host.learn(self._knowledge)
+        device = self._device
+        with device.schedule.lock:
+            self._check_open()
+            self._refuse_capture("synchronizing")
+        device.schedule.run_until(lambda: not self._queue.tasks, f"stream {self._handle}'s synchronize")
+        with device.schedule.lock:
+            device.check_alive("waiting for a stream")
+            device.host.learn(self._knowledge)
 
     def begin_capture(self) -> None:
         """Note what follows instead of doing it."""
         if not self._device.facts.features.graphs:
             raise CudaError("CUDA_ERROR_NOT_SUPPORTED", "capturing a graph", sticky=False)
+        self._check_open()
         self._refuse_capture("beginning a capture")
         self._capture = SimulatedGraph(self._device)
 
@@ -312,6 +240,7 @@ class SimulatedStream:
 
     def launch_graph(self, graph: SimulatedGraph) -> None:
         """Make all the calls again."""
+        self._check_open()
         if not self._device.is_open(graph):
             raise MisuseError("a graph is launched after it was closed")
         for call in graph.calls:
@@ -323,8 +252,10 @@ class SimulatedStream:
         Raises:
             MisuseError: Something in it is not done.
         """
-        if self._queue:
+        self._device.schedule.catch_up()
+        if self._queue.tasks and self._device.is_alive:
             raise MisuseError(f"stream {self._handle} is closed while it has work")
+        self._device.forget(self)
         self._device.closed(self)
 
     def enqueue(
@@ -337,7 +268,18 @@ class SimulatedStream:
         start: Callable[[], None] = lambda: None,
     ) -> None:
         """Put an operation in the queue, after checking its order to all others."""
-        self._check_open()
+        device = self._device
+        with device.schedule.lock:
+            self._check_open()
+            if device.checks:
+                self._check_order(label, uses)
+            elif duration_s == 0 and not self._queue.tasks and device.schedule.is_free(engine):
+                finish(device.clock())
+                return
+            device.schedule.append(Task(self._queue, label, engine, duration_s, start, finish))
+
+    def _check_order(self, label: str, uses: Sequence[Use]) -> None:
+        """Check the order of an operation to all others, and note it."""
         self._count += 1
         operation = Operation(self._handle, self._count)
         self._knowledge.learn(self._device.host)
@@ -351,11 +293,6 @@ class SimulatedStream:
             ledger.forget(self._device.host)
             ledger.access(what, use.start, use.size, operation, self._knowledge, writes=use.writes)
         self._knowledge.note(operation)
-        self._queue.append(Task(self, self._device.ticket(), label, engine, duration_s, start, finish))
-
-    def finished(self, task: Task) -> None:
-        """Take a task that is done out of the queue."""
-        self._queue.remove(task)
 
     def _do(self, call: Callable[[SimulatedStream], None]) -> None:
         self._check_open()
@@ -375,6 +312,7 @@ class SimulatedStream:
         return Use(memory, first + start, size, writes=writes)
 
     def _check_open(self) -> None:
+        self._device.check_alive("using a stream")
         if not self._device.is_open(self):
             raise MisuseError(f"stream {self._handle} is used after it was closed")
 
