@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vedette_server.execute.client import Inference, InferenceClient
     from vedette_server.frame import Binding, Frame
     from vedette_server.picture.slots import Slot
+    from vedette_server.trace import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -84,14 +85,20 @@ class Converter:
         slots_freed: Called when slots were given back that were not used.
         is_idle: Tells whether the workers have nothing else to do.
         clock: Monotonic seconds.
+        tracer: Records conversions; None: nobody does.
     """
 
     def __init__(
-        self, slots_freed: Callable[[], None], is_idle: Callable[[], bool], clock: Callable[[], float]
+        self,
+        slots_freed: Callable[[], None],
+        is_idle: Callable[[], bool],
+        clock: Callable[[], float],
+        tracer: Tracer | None = None,
     ) -> None:
         self._slots_freed = slots_freed
         self._is_idle = is_idle
         self._clock = clock
+        self._tracer = tracer
         self._taps: dict[InferenceClient, tuple[Tap, ...]] = {}
 
     def show(self, taps: Mapping[InferenceClient, Sequence[Tap]]) -> None:
@@ -124,6 +131,17 @@ class Converter:
             frame.picture.close()
         frame.submitted_s = self._clock()
         frame.times.convert_s = frame.submitted_s - started
+        if self._tracer is not None:
+            self._tracer.work("convert", config.channel, frame.packet.sequence, started, frame.submitted_s)
+        self._submit(frame, inferences, slots, looks)
+
+    def _submit(
+        self,
+        frame: Frame,
+        inferences: tuple[InferenceClient, ...],
+        slots: Sequence[Slot],
+        looks: tuple[tuple[Look, ...], ...],
+    ) -> None:
         frame.missing = len(inferences)
         frame.outcomes = [None] * len(inferences)
         for index, (inference, slot) in enumerate(zip(inferences, slots, strict=True)):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vedette_server.decode.base import Picture
     from vedette_server.execute.client import Inference, InferenceClient, Surface
     from vedette_server.post.reader import ResultReader
+    from vedette_server.tracing.events import Way
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +84,7 @@ class Frame:
         outcomes: One place per engine, filled as they finish.
         missing: Engines that have not answered.
         failure: What an engine failed with; empty when none did.
+        way: When it passed its engine, where a trace is written.
     """
 
     channel: Channel
@@ -101,4 +103,5 @@ class Frame:
     outcomes: list[EngineOutcome | None] = field(default_factory=list)
     missing: int = 0
     failure: str = ""
+    way: Way | None = None
     surfaces: list[Surface] = field(default_factory=list)

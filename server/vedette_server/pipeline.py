@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vedette_server.frame import Binding, Channel, Frame
     from vedette_server.groups import Entry, Group
     from vedette_server.picture.slots import Slot
+    from vedette_server.trace import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -63,9 +64,16 @@ class Pipeline:
         workers: Threads that decode and convert; each lane of a source brings one more.
         pending_pictures: Decoded pictures of an EVERY_FRAME channel at which its decoding pauses.
         clock: Monotonic seconds.
+        tracer: Records conversions; None: nobody does.
     """
 
-    def __init__(self, workers: int, pending_pictures: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        workers: int,
+        pending_pictures: int,
+        clock: Callable[[], float] = time.monotonic,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._pending_pictures = pending_pictures
         self._clock = clock
         self._lock = threading.Lock()
@@ -79,7 +87,7 @@ class Pipeline:
         # Workers that run a batch now, and are away for long.
         self._runs = 0
         self._claims = Claims()
-        self._converter = Converter(self.slots_freed, lambda: self.idle, clock)
+        self._converter = Converter(self.slots_freed, lambda: self.idle, clock, tracer)
         self._sources: list[JobSource] = []
         self._stopping = False
         # Workers that are to go when they have nothing at hand.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vedette_server.data.outcome import SkipReason
     from vedette_server.data.packet import Packet
     from vedette_server.post.detections import Detections
+    from vedette_server.tracing.events import Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Verdict:
         rotation_degrees: The clockwise turn that made it upright.
         results: One outcome per engine, in the order of the configuration.
         times: Where its time went.
+        offered_s: When its picture began to wait for its turn, monotonic seconds; 0: it did not.
+        way: When it passed its engine, where a trace is written; None otherwise.
     """
 
     packet: Packet
@@ -79,3 +82,5 @@ class Verdict:
     rotation_degrees: int = 0
     results: tuple[EngineOutcome, ...] = ()
     times: StageTimes = field(default_factory=StageTimes)
+    offered_s: float = 0.0
+    way: Way | None = None

@@ -35,6 +35,7 @@ class Inference:
         started_s: When the batch left, monotonic seconds.
         finished_s: When its results were there, monotonic seconds.
         error: Why the batch failed; empty when it did not.
+        lane: Which of the engine's lanes ran it, from 0.
     """
 
     row: NDArray[np.float32] | None
@@ -42,6 +43,7 @@ class Inference:
     started_s: float
     finished_s: float
     error: str = ""
+    lane: int = 0
 
 
 @dataclass(slots=True)

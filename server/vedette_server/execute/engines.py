@@ -22,6 +22,7 @@ from vedette_server.errors import InvalidError, UnavailableError
 from vedette_server.execute.catalogue import Catalogue, roots_of
 from vedette_server.execute.fleet import Fleet
 from vedette_server.execute.line import Line
+from vedette_server.execute.opener import GpuOpener
 from vedette_server.execute.placing import for_new, target
 from vedette_server.execute.route_file import RouteFile
 from vedette_server.execute.routing import canaries, misfit, moved_to
@@ -33,12 +34,13 @@ if TYPE_CHECKING:
     from vedette_server.conversion import Tap
     from vedette_server.data.config import ChannelConfig, EngineRef
     from vedette_server.errors import RefusedError
-    from vedette_server.execute.client import InferenceClient
+    from vedette_server.execute.client import InferenceClient, LoadedInference
     from vedette_server.execute.fleet import Loaded, Pool
-    from vedette_server.execute.local import LocalInference
+    from vedette_server.execute.opener import Opener
     from vedette_server.frame import Binding
     from vedette_server.metrics import Metrics
     from vedette_server.settings import EngineSettings
+    from vedette_server.trace import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +80,9 @@ class Engines:
         pool: Runs their batches.
         on_health: Called from workers when an engine's health changed.
         clock: Monotonic seconds.
+        opener: Opens engines and drives GPUs, and is closed after them; None: the one that serves.
+        on_stranded: Called when GPUs are lost and this process cannot go on, with the reason; from any thread.
+        tracer: Records batches; None: nobody does.
 
     Attributes:
         fleet: What is in memory.
@@ -96,6 +101,7 @@ class Engines:
         pool: Pool,
         on_health: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        tracer: Tracer | None = None,
     ) -> None:
         roots = roots_of(settings.dirs)
         self.metrics = metrics
@@ -109,16 +115,20 @@ class Engines:
         self._lines: dict[str, Line] = {}
         self._file = RouteFile(settings.state_file or (roots[0] / STATE_FILE if roots else None))
         self._saving = threading.Lock()
+        self._opener = opener or GpuOpener(settings.cuda_library)
         self.fleet = Fleet(
             settings,
             metrics,
             pool,
+            self._opener,
             guard=self._lock,
             on_health=on_health,
             needed=self.needed,
             bound=self.channels,
             on_batch=lambda name: self._line(name).pulse.beat,
+            on_stranded=on_stranded,
             clock=clock,
+            tracer=tracer,
         )
         for name, (route, seen_s, withdrawn) in self._file.read().items():
             line = self._line(name)
@@ -142,7 +152,7 @@ class Engines:
 
     # -- streams --------------------------------------------------------------------------------
 
-    def get(self, ref: EngineRef) -> LocalInference:
+    def get(self, ref: EngineRef) -> LoadedInference:
         """Return the running version that a reference means, loading it if need be. Blocks.
 
         Raises:
@@ -164,7 +174,7 @@ class Engines:
         for ref in refs:
             self.get(ref)
 
-    def choose(self, config: ChannelConfig) -> tuple[LocalInference, ...]:
+    def choose(self, config: ChannelConfig) -> tuple[LoadedInference, ...]:
         """Choose what a channel runs, of what `prepare` has loaded; for the event loop.
 
         Raises:
@@ -222,6 +232,7 @@ class Engines:
                 line.shadow.close()
         self.save()
         self.fleet.close_all()
+        self._opener.close()
 
     # -- routes ---------------------------------------------------------------------------------
 

@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from vedette_engines.errors import EnginesError
 from vedette_server.errors import EngineError
-from vedette_server.execute.loading import beside, least_memory_bytes, open_tuned, timed
-from vedette_server.execute.local import LocalInference
+from vedette_server.execute.hosting import Hooks, Host, parts_of
+from vedette_server.execute.loading import beside, least_memory_bytes, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from vedette_engines.bundle import Bundle
     from vedette_server.conversion import Tap
-    from vedette_server.execute.client import InferenceClient
+    from vedette_server.execute.client import InferenceClient, LoadedInference
+    from vedette_server.execute.opener import Opener
     from vedette_server.metrics import Metrics
     from vedette_server.settings import EngineSettings
+    from vedette_server.trace import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -38,14 +40,17 @@ OPENING_S = 5.0
 class Pool(Protocol):
     """What engines need of the pipeline."""
 
-    def add_source(self, source: LocalInference, lanes: int) -> None:
+    def add_source(self, source: LoadedInference, lanes: int) -> None:
         """Run a source's jobs, up to ``lanes`` of them at once."""
 
-    def remove_source(self, source: LocalInference, lanes: int) -> None:
+    def remove_source(self, source: LoadedInference, lanes: int) -> None:
         """Run a source's jobs no more."""
 
     def slots_freed(self) -> None:
         """Say that an engine has free slots."""
+
+    def jobs_ready(self) -> None:
+        """Say that a source has jobs and free slots, from a thread that is not the pipeline's."""
 
     def show(self, taps: Mapping[InferenceClient, Sequence[Tap]]) -> None:
         """Show the frames of engines to those who only look."""
@@ -72,7 +77,7 @@ class Loaded:
         working: The pipeline runs its batches.
     """
 
-    inference: LocalInference
+    inference: LoadedInference
     bundle: Bundle
     memory_bytes: int
     load_s: float
@@ -95,12 +100,15 @@ class Fleet:
         settings: How engines run, and the budget of memory.
         metrics: Takes their figures.
         pool: Runs their batches.
+        opener: Opens them; closed by whoever made it, after this.
         guard: Held by whoever gives a version to a channel, so that it is not closed at the same moment.
         on_health: Called from workers when an engine's health changed.
         needed: Tells by what a version is needed; empty: by nobody.
         bound: Tells which channels run a version.
         on_batch: Gives, by engine name, whom to tell when a batch left and when its results were there.
+        on_stranded: Called when a GPU was lost and a version has no other: this process cannot go on.
         clock: Monotonic seconds.
+        tracer: Records batches; None: nobody does.
     """
 
     def __init__(
@@ -108,13 +116,16 @@ class Fleet:
         settings: EngineSettings,
         metrics: Metrics,
         pool: Pool,
+        opener: Opener,
         *,
         guard: threading.RLock,
         on_health: Callable[[], None],
         needed: Callable[[Loaded], str],
         bound: Callable[[Loaded], Collection[str]],
         on_batch: Callable[[str], Callable[[float, float], None]],
+        on_stranded: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
@@ -124,7 +135,11 @@ class Fleet:
         self._needed = needed
         self._bound = bound
         self._on_batch = on_batch
+        self._on_stranded = on_stranded
+        self._host = Host(settings, opener, self._lose)
+        opener.listen(self._lose)
         self._clock = clock
+        self._tracer = tracer
         self._lock = threading.Lock()
         self._engaging = threading.Lock()
         self._loads: dict[Key, threading.Lock] = {}
@@ -150,7 +165,7 @@ class Fleet:
         """Return the version that something runs, if it is in memory."""
         return next((loaded for loaded in self.loaded if loaded.inference is inference), None)
 
-    def load(self, bundle: Bundle, like: LocalInference | None = None, *, quietly: bool = False) -> Loaded:
+    def load(self, bundle: Bundle, like: LoadedInference | None = None, *, quietly: bool = False) -> Loaded:
         """Return a version, loading it if need be. Blocks.
 
         Args:
@@ -177,14 +192,14 @@ class Fleet:
         with self._engaging:
             if not loaded.working:
                 loaded.working = True
-                self._pool.add_source(loaded.inference, loaded.inference.lanes)
+                self._pool.add_source(loaded.inference, loaded.inference.workers)
 
     def disengage(self, loaded: Loaded) -> None:
         """Have the pipeline run its batches no more, if no channel runs it and nothing of it is on its way."""
         with self._guard, self._engaging:
             if loaded.working and loaded.inference.idle and not self._bound(loaded):
                 loaded.working = False
-                self._pool.remove_source(loaded.inference, loaded.inference.lanes)
+                self._pool.remove_source(loaded.inference, loaded.inference.workers)
 
     def close_unneeded(self, loaded: Loaded) -> bool:
         """Let go of a version if nobody needs it; return whether it went."""
@@ -212,7 +227,7 @@ class Fleet:
             one.inference.close()
 
     def _close(self, loaded: Loaded) -> None:
-        self._pool.remove_source(loaded.inference, loaded.inference.lanes)
+        self._pool.remove_source(loaded.inference, loaded.inference.workers)
         _log.info("engine closed: %s %s", *loaded.key)
         beside(loaded.inference.close, "engine-close")
 
@@ -220,13 +235,13 @@ class Fleet:
         opening = self._clock() - loaded.opened_s < OPENING_S
         return not (opening or loaded.kept or self._needed(loaded)) and loaded.inference.idle
 
-    def _load(self, bundle: Bundle, like: LocalInference | None, *, quietly: bool) -> Loaded:
+    def _load(self, bundle: Bundle, like: LoadedInference | None, *, quietly: bool) -> Loaded:
         key = (bundle.name, bundle.version)
         self.loading.add(key)
         try:
             self._make_room(bundle)
 
-            def work() -> tuple[LocalInference, float, int]:
+            def work() -> tuple[LoadedInference, float, int]:
                 return timed(lambda: self._open(bundle, like))
 
             inference, load_s, grown = beside(work, f"load-{bundle.name}") if quietly else work()
@@ -243,6 +258,7 @@ class Fleet:
         with self._lock:
             self._loaded[key] = loaded
         self._metrics.engine(*key).loaded(load_s, loaded.memory_bytes)
+        self._metrics.engine(*key).runs(inference.label.backend, inference.engine.fallback)
         _log.info(
             "engine loaded: %s %s on %s, %d lanes, batches up to %d",
             *key,
@@ -252,24 +268,37 @@ class Fleet:
         )
         return loaded
 
-    def _open(self, bundle: Bundle, like: LocalInference | None) -> LocalInference:
-        opened = open_tuned(bundle, self._settings, like)
-        inference = LocalInference(
-            opened.engine,
-            lanes=opened.lanes,
-            max_batch=opened.max_batch,
-            max_wait_s=self._settings.max_wait_s,
+    def _open(self, bundle: Bundle, like: LoadedInference | None) -> LoadedInference:
+        hooks = Hooks(
             on_slot_free=self._pool.slots_freed,
+            on_ready=self._pool.jobs_ready,
             on_health=self._on_health,
-            metrics=self._metrics.engine(bundle.name, bundle.version),
             on_batch=self._on_batch(bundle.name),
+            metrics=self._metrics.engine(bundle.name, bundle.version),
         )
+        inference = self._host.host(bundle, like, hooks)
         try:
             inference.warm_up()
         except EnginesError as error:
             inference.close()
             raise EngineError(f"engine {bundle.name} {bundle.version} does not run: {error}") from error
         return inference
+
+    def _lose(self, gpu: int, reason: str) -> None:
+        """Go on without a GPU, or say that it cannot be: called from the GPU's executor, or by whoever loads."""
+        _log.error("GPU %d is lost: %s", gpu, reason)
+        self._host.lose(gpu)
+        stranded = []
+        for loaded in self.loaded:
+            parts = parts_of(loaded.inference)
+            for part in parts:
+                if part.device == gpu:
+                    part.lose(f"GPU {gpu} is lost: {reason}")
+            if parts and all(part.lost for part in parts):
+                stranded.append(loaded.bundle.name)
+        if stranded or not self._host.has_gpus:
+            what = f"nothing is left that runs {', '.join(stranded)}" if stranded else "no other is left"
+            self._on_stranded(f"GPU {gpu} is lost ({reason}), and {what}")
 
     # -- the budget -----------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vedette_server.decode.base import Picture
     from vedette_server.execute.client import Surface
     from vedette_server.metrics import EngineMetrics
+    from vedette_server.trace import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class LocalInference:
         metrics: Takes batch sizes, busy time and failures.
         on_batch: Called from a lane with the moments at which a batch left and its results were there.
         clock: Monotonic seconds.
+        tracer: Records batches; None: nobody does.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class LocalInference:
         metrics: EngineMetrics,
         on_batch: Callable[[float, float], None] = lambda _started_s, _finished_s: None,
         clock: Callable[[], float] = time.monotonic,
+        tracer: Tracer | None = None,
     ) -> None:
         manifest = engine.bundle.manifest
         self.label = label_of(manifest, engine.backend)
@@ -78,11 +81,12 @@ class LocalInference:
         self._batcher: Batcher[Surface] = Batcher(max_batch, max_wait_s)
         self._lanes = [engine.open_lane() for _ in range(lanes)]
         self._free_lanes = list(self._lanes)
+        self._numbers = {lane: number for number, lane in enumerate(self._lanes)}
         # When the runs that are on began.
         self._began_s: dict[Lane, float] = {}
         self._on_slot_free = on_slot_free
         self._metrics = metrics
-        self._reckoning = Reckoning(metrics, on_batch, on_health)
+        self._reckoning = Reckoning(metrics, on_batch, on_health, None if tracer is None else tracer.engine(self.label))
         self._clock = clock
         metrics.watch(lambda: self.depths)
 
@@ -202,8 +206,9 @@ class LocalInference:
         for surface in batch:
             self._slots.release(surface.slot)
         self._on_slot_free()
-        self._reckoning.settle(len(batch), started, finished, failed=bool(error))
-        tell(batch, rows, started, finished, error)
+        number = self._numbers[lane]
+        self._reckoning.settle(len(batch), started, finished, failed=bool(error), lane=number)
+        tell(batch, rows, started, finished, error, lane=number)
         # The rows are the lane's until it runs again.
         with self._lock:
             del self._began_s[lane]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vedette_server.session.seams import Attachment
     from vedette_server.session.session import Session
     from vedette_server.settings import Settings
+    from vedette_server.trace import ChannelTrace
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -80,10 +81,18 @@ class StreamCall:
         settings: All settings.
         bell: Wakes the writer.
         version: Version of the server.
+        trace: Records what is told and acknowledged; None: nobody does.
     """
 
     def __init__(
-        self, context: Context, session: Session, host: Host, settings: Settings, bell: Bell, version: str
+        self,
+        context: Context,
+        session: Session,
+        host: Host,
+        settings: Settings,
+        bell: Bell,
+        version: str,
+        trace: ChannelTrace | None = None,
     ) -> None:
         self.session = session
         self._context = context
@@ -91,6 +100,7 @@ class StreamCall:
         self._settings = settings
         self._bell = bell
         self._version = version
+        self._trace = trace
         self._woken = asyncio.Event()
         self._ended = asyncio.Event()
         self._half_closed = False
@@ -218,6 +228,8 @@ class StreamCall:
             self._control(request)
         if request.HasField("ack_verdicts"):
             self.session.acknowledge(request.ack_verdicts.through_index)
+            if self._trace is not None:
+                self._trace.acknowledged(request.ack_verdicts.through_index, self._heard_s)
         if request.packets:
             now, wall_ns = self._heard_s, time.time_ns()
             for wire in request.packets:
@@ -264,7 +276,10 @@ class StreamCall:
         while more and not self.is_over:
             news = self.session.outgoing(VERDICTS_PER_MESSAGE)
             if news.verdicts or news.flow is not None or news.closing is not None:
+                began = 0.0 if self._trace is None else time.monotonic()
                 await self._send(self._news_to_wire(news))
+                if self._trace is not None and news.verdicts:
+                    self._trace.told(began, news.verdicts)
             if news.error is not None:
                 raise news.error
             if news.closing is not None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vedette_server.session.registry import Registry
     from vedette_server.session.session import Session
     from vedette_server.settings import Settings
+    from vedette_server.trace import Tracer
 
 CHANNEL_KEY = "x-vedette-channel"
 FIRST_MESSAGE_S = 15.0
@@ -48,6 +49,7 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         metrics: Counts refusals.
         bell: Wakes writers.
         version: Version of the server.
+        tracer: Records what is told and acknowledged; None: nobody does.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         metrics: Metrics,
         bell: Bell,
         version: str,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -67,6 +70,7 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         self._metrics = metrics
         self._bell = bell
         self._version = version
+        self._tracer = tracer
         self._calls: set[StreamCall] = set()
         self._draining = False
         self._loads: dict[tuple[EngineRef, ...], asyncio.Task[None]] = {}
@@ -118,7 +122,8 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         config, wire = await self._configure(context)
         self._check_draining()
         resumed = await self._session(config, wire)
-        call = StreamCall(context, resumed, self, self._settings, self._bell, self._version)
+        trace = None if self._tracer is None else self._tracer.channel(config.channel)
+        call = StreamCall(context, resumed, self, self._settings, self._bell, self._version, trace)
         returning = wire.HasField("resume") and resumed.epoch > 0
         if returning:
             self._registry.check_holder(resumed, wire.resume.next_sequence)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from vedette_server.data.packet import Packet
     from vedette_server.metrics import ChannelMetrics
+    from vedette_server.trace import ChannelTrace
 
 BUSY = frozenset({SkipReason.SUPERSEDED, SkipReason.STALE, SkipReason.OVERLOAD})
 
@@ -32,6 +33,7 @@ class Books:
         max_unacknowledged: Verdicts that may wait for an acknowledgement before packets are refused.
         first_verdict_index: Where numbering starts.
         clock: Monotonic seconds.
+        trace: Records the way of each packet; None: nobody does.
 
     Attributes:
         account: The totals.
@@ -47,6 +49,7 @@ class Books:
         max_unacknowledged: int,
         first_verdict_index: int,
         clock: Callable[[], float],
+        trace: ChannelTrace | None = None,
     ) -> None:
         self.account = Account()
         self.ledger: VerdictLedger[Verdict] = VerdictLedger(max_unacknowledged, first_verdict_index)
@@ -57,6 +60,7 @@ class Books:
         self._timeline: Timeline[Verdict] = Timeline()
         self._metrics = metrics
         self._clock = clock
+        self._trace = trace
 
     def receive(self, packet: Packet, size_bytes: int, client_dropped: int) -> None:
         """Book a packet; what a packet that comes again says about those before it was booked with the first."""
@@ -142,6 +146,9 @@ class Books:
             if reason in BUSY:
                 self.hint.shed()
         self._metrics.verdict(reason, times)
+        index = None
         if self.telling and (reason is None or not self.omit_skips):
-            self.ledger.append(verdict)
+            index = self.ledger.append(verdict)
             self.account.number_verdict()
+        if self._trace is not None:
+            self._trace.judged(verdict, index)

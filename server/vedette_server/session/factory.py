@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vedette_server.data.config import ChannelConfig
-    from vedette_server.execute.client import InferenceClient
+    from vedette_server.execute.client import InferenceClient, LoadedInference
     from vedette_server.execute.engines import Engines
-    from vedette_server.execute.local import LocalInference
     from vedette_server.metrics import Metrics
     from vedette_server.session.seams import Scheduler
     from vedette_server.session.session import Session
     from vedette_server.settings import Settings
+    from vedette_server.trace import Tracer
 
 
 class SessionFactory:
@@ -38,6 +38,7 @@ class SessionFactory:
         scheduler: The pipeline.
         metrics: Gives every channel its figures.
         on_over: Called from any thread when a session is over.
+        tracer: Records the way of frames; None: nobody does.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class SessionFactory:
         scheduler: Scheduler,
         metrics: Metrics,
         on_over: Callable[[Session], None],
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._engines = engines
         self._scheduler = scheduler
         self._metrics = metrics
         self._on_over = on_over
+        self._tracer = tracer
         self._limits = PictureLimits(settings.decode.max_width, settings.decode.max_height)
 
     def prepare(self, config: ChannelConfig) -> None:
@@ -64,7 +67,7 @@ class SessionFactory:
         """
         self._engines.prepare(config.engines)
 
-    def engines(self, config: ChannelConfig) -> tuple[LocalInference, ...]:
+    def engines(self, config: ChannelConfig) -> tuple[LoadedInference, ...]:
         """Choose the versions that a channel gets, of those that were loaded.
 
         Raises:
@@ -122,6 +125,7 @@ class SessionFactory:
             scheduler=self._scheduler,
             metrics=self._metrics.channel(config.channel, engine),
             on_over=self._on_over,
+            trace=None if self._tracer is None else self._tracer.channel(config.channel),
         )
 
     def watch(self, session: Session) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vedette_server.decode.base import Decoded
     from vedette_server.execute.client import Inference
     from vedette_server.frame import Frame
+    from vedette_server.trace import ChannelTrace
 
 _log = logging.getLogger(__name__)
 
@@ -29,9 +30,15 @@ def read_outcome(engine_index: int, inference: Inference, frame: Frame) -> tuple
 
 
 def note(
-    frame: Frame, engine_index: int, outcome: EngineOutcome | None, failure: str, inference: Inference, post_s: float
+    frame: Frame,
+    engine_index: int,
+    outcome: EngineOutcome | None,
+    failure: str,
+    inference: Inference,
+    read_s: tuple[float, float],
+    trace: ChannelTrace | None = None,
 ) -> bool:
-    """Enter what one engine found in the frame and the time it took; return whether it was the last one.
+    """Enter what one engine found in the frame and when it was read; return whether it was the last one.
 
     The session's lock is held. Of several engines the slowest counts.
     """
@@ -41,7 +48,9 @@ def note(
     times = frame.times
     times.batch_s = max(times.batch_s, inference.started_s - frame.submitted_s)
     times.execute_s = max(times.execute_s, inference.finished_s - inference.started_s)
-    times.post_s += post_s
+    times.post_s += read_s[1] - read_s[0]
+    if trace is not None and frame.binding is not None:
+        trace.read(frame, frame.binding.inferences[engine_index].label, inference, *read_s)
     return frame.missing == 0
 
 
@@ -57,6 +66,8 @@ def frame_verdict(frame: Frame, reason: SkipReason | None, detail: str = "") -> 
         rotation_degrees=frame.rotation_degrees,
         results=tuple(outcome for outcome in frame.outcomes if outcome is not None),
         times=frame.times,
+        offered_s=frame.offered_s,
+        way=frame.way,
     )
 
 

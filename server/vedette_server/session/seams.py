@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vedette_server.session.inbox import Inbox
     from vedette_server.session.outgoing import Flow
     from vedette_server.session.session import Session
+    from vedette_server.trace import ChannelTrace
 
 
 class Scheduler(Protocol):
@@ -74,6 +75,7 @@ class SessionParts:
         scheduler: The pipeline.
         metrics: The channel's figures.
         on_over: Called once, from any thread, when the session is over.
+        trace: Records its frames' way; None: no trace is written.
     """
 
     inferences: tuple[InferenceClient, ...]
@@ -85,6 +87,7 @@ class SessionParts:
     scheduler: Scheduler
     metrics: ChannelMetrics
     on_over: Callable[[Session], None]
+    trace: ChannelTrace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ One worker at a time calls it; it holds no lock.
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from vedette_server.data.outcome import SkipReason
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from vedette_server.data.packet import Packet
     from vedette_server.decode.base import Decoder
     from vedette_server.session.inbox import Taken
+    from vedette_server.trace import ChannelTrace
 
 _log = logging.getLogger(__name__)
 
@@ -30,10 +32,12 @@ class DecoderSeat:
 
     Args:
         open_decoder: Builds a fresh one.
+        trace: Records what is decoded when; None: nobody does.
     """
 
-    def __init__(self, open_decoder: Callable[[], Decoder]) -> None:
+    def __init__(self, open_decoder: Callable[[], Decoder], trace: ChannelTrace | None = None) -> None:
         self._open = open_decoder
+        self._trace = trace
         self._decoder: Decoder | None = None
         # Packets that were fed and have no answer yet, those to be decoded only left out.
         self._owed: dict[int, Packet] = {}
@@ -49,8 +53,12 @@ class DecoderSeat:
         """
         for packet, reason in taken.shed:
             self._feed(packet, reason, answers)
-        if taken.packet is not None:
-            self._feed(taken.packet, None, answers)
+        packet = taken.packet
+        if packet is not None:
+            started = 0.0 if self._trace is None else time.monotonic()
+            self._feed(packet, None, answers)
+            if self._trace is not None:
+                self._trace.work("decode", packet.sequence, started, time.monotonic())
 
     def vacate(self, answers: list[Decoded]) -> None:
         """Flush the decoder and let it go; afterwards nothing is owed."""

@@ -82,9 +82,9 @@ class Session:
         self._clock = clock
         self._lock = threading.Lock()
         self._intake = Intake(parts.open_inbox(), parts.open_credits, config.policy, rejoin_through)
-        self._books = Books(parts.metrics, parts.max_unacknowledged, first_verdict_index, clock)
+        self._books = Books(parts.metrics, parts.max_unacknowledged, first_verdict_index, clock, parts.trace)
         self._books.omit_skips = config.omit_skips
-        self._seat = DecoderSeat(parts.open_decoder)
+        self._seat = DecoderSeat(parts.open_decoder, parts.trace)
         self._admission = Admission(self._books, config)
         self._advice = Advice(self._intake, self._books)
         self._listener: Listener | None = None
@@ -322,7 +322,7 @@ class Session:
         started = self._clock()
         outcome, failure = read_outcome(engine_index, inference, frame)
         with self._lock:
-            last = note(frame, engine_index, outcome, failure, inference, self._clock() - started)
+            last = note(frame, engine_index, outcome, failure, inference, (started, self._clock()), self._parts.trace)
         if last:
             reason = SkipReason.ENGINE_ERROR if frame.failure else None
             self._settle(frame.place, frame_verdict(frame, reason, frame.failure))

@@ -1,0 +1,1 @@
+"""What the trace of a server is made of: its file and its events."""
