@@ -2,7 +2,8 @@
 
 The only place that wires. Parts are opened in order and closed in reverse. The first SIGTERM or SIGINT
 drains: no new streams, clients are told, what is held is finished within the grace. The second stops
-at once.
+at once. A supervisor (`supervise.py`) asks for that over the worker's line: a signal may then come twice for one
+wish, from it and from whoever signals all processes of the service.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from vedette_server.errors import SettingsError, UnavailableError, VedetteError
 from vedette_server.execute.engines import Engines
 from vedette_server.execute.keeper import Keeper
 from vedette_server.execute.steering import Steering
+from vedette_server.lifeline import Lifeline
 from vedette_server.metrics import Metrics
 from vedette_server.pipeline import Pipeline
 from vedette_server.rpc.auth import Authenticator
@@ -37,12 +39,15 @@ from vedette_server.rpc.session_service import SessionService
 from vedette_server.rpc.stream_service import StreamService
 from vedette_server.session.factory import SessionFactory
 from vedette_server.session.registry import Registry
+from vedette_server.trace import engine_group, tracing
+from vedette_server.tracing.events import SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vedette_server.session.session import Session
     from vedette_server.settings import Settings
+    from vedette_server.trace import Figure, Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +68,8 @@ def run(settings: Settings) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # Channels run in parallel; threads inside one small resize would only be in the way.
     cv2.setNumThreads(1)
-    return asyncio.run(App(settings).serve())
+    with contextlib.closing(Lifeline.inherited(os.environ)) as lifeline:
+        return asyncio.run(App(settings, lifeline=lifeline).serve())
 
 
 class App:
@@ -71,10 +77,12 @@ class App:
 
     Args:
         settings: All settings.
+        lifeline: The line to the supervisor; None: there is no supervisor.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lifeline: Lifeline | None = None) -> None:
         self._settings = settings
+        self._lifeline = lifeline or Lifeline()
         self._signals = 0
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -87,15 +95,18 @@ class App:
         settings = self._settings
         loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._lifeline.beating(loop, self._end_at_once))
+            # First to come and last to go: whatever ends before has its place in it.
+            tracer = stack.enter_context(tracing(settings.trace, sum(self._lifeline.past.restarts.values())))
             authenticator = Authenticator(settings.auth)
             metrics = stack.enter_context(Metrics(settings.metrics))
-            pipeline = Pipeline(_workers(settings), settings.decode.pending_pictures)
+            pipeline = Pipeline(_workers(settings), settings.decode.pending_pictures, tracer=tracer)
             # Its threads keep the process alive: they must end whatever fails from here on.
             stack.callback(pipeline.close)
-            engines = Engines(settings.engines, metrics, pipeline, lambda: self._health_changed(loop))
+            engines = Engines(settings.engines, metrics, pipeline, lambda: self._health_changed(loop), tracer=tracer)
+            _draw(tracer, pipeline, engines)
             stack.callback(engines.close)
-            keeping = settings.engines
-            keeper = Keeper(engines, keeping.watch_interval_s, keeping.keep_previous_s)
+            keeper = Keeper(engines, settings.engines.watch_interval_s, settings.engines.keep_previous_s)
             # Before the engines: nobody may run a batch when they go.
             stack.callback(pipeline.close)
             # Before both: it loads and closes engines.
@@ -114,6 +125,7 @@ class App:
                 pipeline,
                 metrics,
                 on_over=over,
+                tracer=tracer,
             )
             registry = Registry(
                 settings.server.max_channels,
@@ -121,7 +133,9 @@ class App:
                 on_taken=partial(_take_in, pipeline, engines, factory),
                 on_gone=partial(_let_go, pipeline, engines, metrics),
             )
-            streams = StreamService(settings, registry, factory, authenticator, metrics, bell, version("vedette"))
+            streams = StreamService(
+                settings, registry, factory, authenticator, metrics, bell, version("vedette"), tracer
+            )
             server = Server(settings, streams, SessionService(registry, authenticator), steering)
             self._server = server
             with self._listening_to_signals(loop):
@@ -131,9 +145,7 @@ class App:
                 _spare_the_collector()
                 await server.start()
                 await server.set_serving(serving=True)
-                print(f"vedette: serving on {server.address}", flush=True)  # noqa: T201
-                if metrics.port is not None:
-                    print(f"vedette: metrics on {settings.metrics.host}:{metrics.port}", flush=True)  # noqa: T201
+                self._tell_where(server, metrics)
                 ticker = asyncio.create_task(self._tick(streams, registry))
                 await self._stop.wait()
                 await self._drain(server, streams, registry)
@@ -193,13 +205,27 @@ class App:
         if self._server is not None and self._engines is not None and not self._stop.is_set():
             await self._server.set_serving(serving=self._engines.healthy)
 
+    def _tell_where(self, server: Server, metrics: Metrics) -> None:
+        print(f"vedette: serving on {server.address}", flush=True)  # noqa: T201
+        if metrics.port is not None:
+            print(f"vedette: metrics on {self._settings.metrics.host}:{metrics.port}", flush=True)  # noqa: T201
+        metrics.restarted(self._lifeline.past)
+        self._lifeline.serves()
+
+    def _end_at_once(self) -> None:
+        self._stop.set()
+        self._stop_now.set()
+
     @contextlib.contextmanager
     def _listening_to_signals(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         def signalled() -> None:
             self._signals += 1
-            (self._stop if self._signals == 1 else self._stop_now).set()
+            (self._stop if self._signals == 1 or self._lifeline.is_held else self._stop_now).set()
 
-        signals = (signal.SIGINT, signal.SIGTERM)
+        signals = [signal.SIGINT, signal.SIGTERM]
+        if self._lifeline.is_held:
+            # The supervisor's terminal is gone.
+            signals.append(signal.SIGHUP)
         for number in signals:
             loop.add_signal_handler(number, signalled)
         try:
@@ -220,6 +246,22 @@ def _let_go(pipeline: Pipeline, engines: Engines, metrics: Metrics, session: Ses
     engines.leave(session)
     if channel_free:
         metrics.forget(session.identity.channel)
+
+
+def _draw(tracer: Tracer | None, pipeline: Pipeline, engines: Engines) -> None:
+    if tracer is not None:
+        tracer.figures = partial(_figures, pipeline, engines)
+
+
+def _figures(pipeline: Pipeline, engines: Engines) -> Iterator[Figure]:
+    """Tell a trace how much waits where."""
+    packets, pictures = pipeline.depths
+    yield SERVER, "channels that wait for a decoder", packets
+    yield SERVER, "pictures that wait for their turn", pictures
+    for loaded in engines.fleet.loaded:
+        group, depths = engine_group(loaded.inference.label), loaded.inference.depths
+        yield group, "frames that wait for a batch", depths.ready
+        yield group, "slots in use", depths.slots_in_use
 
 
 def _spare_the_collector() -> None:

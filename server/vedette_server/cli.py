@@ -1,5 +1,8 @@
 """The command `vedette serve`.
 
+Having read the settings, it becomes the supervisor (`supervise.py`) of a worker that gets the same flags, or serves
+by itself when told `--no-supervise`. `python -m vedette_server` is the worker.
+
 Its options are made from the declarations in `settings.py`, one flag each. Imports nothing but the standard
 library and typer until it runs, so that a client's install, which lacks the server's libraries, can still
 show the help and say what is missing.
@@ -7,10 +10,12 @@ show the help and say what is missing.
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import importlib.util
 import inspect
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,27 +30,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vedette_server.settings import Settings
+    from vedette_server.supervise import Plan
 
 # What a server needs beyond the base install, by the name under which it is imported.
 _LIBRARIES = ("onnxruntime", "cv2", "simplejpeg", "structlog", "psutil", "prometheus_client", "grpc_reflection")
 _WRONG = 2
 
 
-def _serve(config: Path | None, print_settings: bool, flags: dict[str, object]) -> int:
-    """Read the settings, look for what is missing, and hand over to the server."""
+def _serve(config: Path | None, print_settings: bool, flags: dict[str, object], *, supervised: bool) -> int:
+    """Read the settings, look for what is missing, and hand over to the server or to its supervisor."""
     try:
         settings = load(config, os.environ, flags)
         if print_settings:
             typer.echo(page(settings), nl=False)
             return 0
+        _refuse_missing()
+        if supervised and settings.supervise.enabled and os.name == "posix":
+            _become_supervisor(settings, ["--config", str(config)] if config else [], flags)
         return _runner()(settings)
     except SettingsError as error:
         typer.echo(f"vedette serve: {error}", err=True)
         return _WRONG
 
 
-def _runner() -> Callable[[Settings], int]:
-    """Import the server itself.
+def _refuse_missing() -> None:
+    """Look for the server's libraries.
 
     Raises:
         SettingsError: A library is not installed; says which extra has it.
@@ -56,17 +65,68 @@ def _runner() -> Callable[[Settings], int]:
             f"{', '.join(missing)} not installed; the server needs an extra: "
             "pip install 'vedette[cpu]', or pip install 'vedette[gpu]' for CUDA"
         )
+
+
+def _runner() -> Callable[[Settings], int]:
+    """Import the server itself."""
+    if sys.__stderr__ is not None:
+        # A crash in a decoder or a driver says where, and so does a worker that hangs, at SIGABRT.
+        faulthandler.enable(sys.__stderr__)
     runner: Callable[[Settings], int] = importlib.import_module("vedette_server.app").run
     return runner
 
 
-def _command(**values: Any) -> None:
+def _become_supervisor(settings: Settings, config: list[str], flags: dict[str, object]) -> None:
+    """Put the supervisor in this process's place; what was imported here, it needs not."""
+    # -P: without it -m would look for modules in the working directory first, which `vedette` does not.
+    python = [sys.executable, "-P", "-m"]
+    command = [*python, "vedette_server", *config, *_arguments(flags)]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [*python, "vedette_server.supervise", _plan(settings).text(), *command])  # noqa: S606
+
+
+def _plan(settings: Settings) -> Plan:
+    # The worker needs none of it.
+    from vedette_server.restarts import Limits  # noqa: PLC0415
+    from vedette_server.supervise import Plan  # noqa: PLC0415
+    from vedette_server.worker_process import Patience  # noqa: PLC0415
+
+    told = settings.supervise
+    return Plan(
+        host=settings.server.host,
+        port=settings.server.port,
+        metrics_host=settings.metrics.host,
+        metrics_port=None if settings.metrics.port == "off" else settings.metrics.port,
+        json=settings.log.format == "json",
+        limits=Limits(told.backoff_s, told.backoff_max_s, told.settled_s, told.max_restarts, told.window_s),
+        patience=Patience(told.start_timeout_s, told.hang_timeout_s),
+    )
+
+
+def _arguments(flags: dict[str, object]) -> list[str]:
+    """Write flags that were given as a command line has them."""
+    arguments: list[str] = []
+    for option in options():
+        value = flags.get(option.name)
+        if isinstance(value, bool):
+            arguments.append(option.flag if value else _negative(option))
+        elif value is not None:
+            arguments += [f"{option.flag}={item}" for item in (value if isinstance(value, list | tuple) else [value])]
+    return arguments
+
+
+def _negative(option: Option) -> str:
+    return f"--no-{option.flag.removeprefix('--')}"
+
+
+def _commanded(values: dict[str, Any], *, supervised: bool) -> None:
     config = values.pop("config") or os.environ.get("VEDETTE_CONFIG") or None
     print_settings = values.pop("print_settings")
     flags = {option.name: values[_parameter(option)] for option in options()}
     # A list without items is a flag that was not given.
     given = {name: value for name, value in flags.items() if value not in (None, [], ())}
-    raise typer.Exit(_serve(Path(config) if config else None, print_settings, given))
+    raise typer.Exit(_serve(Path(config) if config else None, print_settings, given, supervised=supervised))
 
 
 def _parameter(option: Option) -> str:
@@ -85,7 +145,7 @@ def _annotation(option: Option) -> Any:
     help_text = f"{option.help} ({facts}{'; repeatable' if option.is_list else ''})"
     panel = f"{option.section.capitalize()} options"
     if option.kind is bool:
-        names = f"{option.flag}/--no-{option.flag.removeprefix('--')}"
+        names = f"{option.flag}/{_negative(option)}"
         return Annotated[bool | None, typer.Option(names, help=help_text, show_default=False, rich_help_panel=panel)]
     kind = list[str] | None if option.is_list else str | None
     metavar = (unit or {int: "number", float: "number", Path: "path", str: "text"}[option.kind]).upper()
@@ -108,14 +168,18 @@ def _signature() -> inspect.Signature:
     return inspect.Signature(parameters)
 
 
-def _app() -> typer.Typer:
+def _app(*, supervised: bool) -> typer.Typer:
+    def command(**values: Any) -> None:
+        _commanded(values, supervised=supervised)
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     signature = _signature()
     # typer reads the signature and the annotations of the function that it is given.
-    _command.__signature__ = signature  # type: ignore[attr-defined]
-    _command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
-    app.command("serve", help="Serve: take cameras over gRPC and answer with what is seen.")(_command)
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    app.command("serve", help="Serve: take cameras over gRPC and answer with what is seen.")(command)
     return app
 
 
-serve = _app()
+serve = _app(supervised=True)
+worker = _app(supervised=False)

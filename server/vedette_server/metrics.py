@@ -29,6 +29,7 @@ from vedette_server.metrics_figures import (
     RouteMetrics,
     Snapshot,
 )
+from vedette_server.worker_words import Past
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +66,7 @@ class Metrics:
         # Stage times by engine of the channels that were forgotten: a counter must not fall.
         self._retired: dict[str, tuple[Histogram, ...]] = {}
         self._refused: dict[str, int] = {}
+        self._past = Past({})
         self.registry = CollectorRegistry()
         self.registry.register(Exporter(self))
         ProcessCollector(registry=self.registry)
@@ -124,6 +126,11 @@ class Metrics:
         with self._lock:
             self._refused[reason] = self._refused.get(reason, 0) + 1
 
+    def restarted(self, past: Past) -> None:
+        """Say what happened to the workers before this one."""
+        with self._lock:
+            self._past = past
+
     def snapshot(self) -> Snapshot:
         """List what there is now, for the export."""
         with self._lock:
@@ -134,6 +141,7 @@ class Metrics:
                 dict(self._refused),
                 dict(self._retired),
                 tuple(self._routes.values()),
+                self._past,
             )
 
     def _prune(self) -> None:

@@ -24,11 +24,14 @@ from vedette_server.metrics_figures import (
     RouteMetrics,
     Snapshot,
 )
+from vedette_server.worker_words import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.core import Metric
+
+    from vedette_server.worker_words import Past
 
 _BROKEN = (SkipReason.UNDECODABLE, SkipReason.LOST_REFERENCE)
 _CHANNEL = ("channel", "engine")
@@ -73,6 +76,7 @@ class Exporter(Collector):
         yield from _engine_loads(snapshot.engines)
         yield from _routes(snapshot.routes)
         yield _refused(snapshot.refused)
+        yield from _restarts(snapshot.past)
 
 
 def _channel_counters(channels: Sequence[ChannelMetrics]) -> Iterator[Metric]:
@@ -244,6 +248,20 @@ def _refused(refused: dict[str, int]) -> Metric:
     for reason, count in refused.items():
         family.add_metric((reason,), count)
     return family
+
+
+def _restarts(past: Past) -> Iterator[Metric]:
+    restarts = CounterMetricFamily("vedette_worker_restarts", "Restarts by the supervisor.", labels=("reason",))
+    # A series that begins at 1 shows no increase: those to expect are there from the start.
+    for reason, count in (dict.fromkeys(REASONS, 0) | past.restarts).items():
+        restarts.add_metric((reason,), count)
+    yield restarts
+    last = GaugeMetricFamily(
+        "vedette_worker_last_restart_timestamp_seconds", "When the last restart was, and why.", labels=("reason",)
+    )
+    if past.last:
+        last.add_metric((past.last,), past.at_s)
+    yield last
 
 
 def _sum(histograms: Sequence[Histogram]) -> Histogram:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 from vedette_server.data.outcome import SkipReason
+from vedette_server.worker_words import Past
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,6 +227,7 @@ class Snapshot(NamedTuple):
         refused: Refused calls by reason.
         retired: Stage times by engine of forgotten channels.
         routes: Figures of what concerns all versions of an engine.
+        past: What happened to the workers before this one.
     """
 
     channels: tuple[ChannelMetrics, ...]
@@ -233,3 +235,4 @@ class Snapshot(NamedTuple):
     refused: dict[str, int]
     retired: dict[str, tuple[Histogram, ...]]
     routes: tuple[RouteMetrics, ...] = ()
+    past: Past = Past({})

@@ -289,6 +289,14 @@ class MetricsSettings:
     forget_after_s: float = option(
         300.0, "A channel's series are kept so long after its end.", unit="s", low=0, high=86_400
     )
+    gpu: bool = option(
+        True,
+        "Tell what NVML knows of the GPUs, where nvidia-ml-py is installed and a GPU is there.",
+        flag="--gpu-metrics",
+    )
+    nvtx: bool = option(
+        False, "Mark the stages for NVIDIA's profilers, where the package nvtx is installed.", flag="--nvtx"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +315,62 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """A record of every frame's way."""
+
+    file: Path | None = option(
+        None,
+        "Write a trace of every frame's way, which ui.perfetto.dev opens; compressed when the name ends in .gz.",
+        flag="--trace",
+    )
+    max_bytes: int = option(
+        256 * MIB, "Size at which a trace ends.", unit="bytes", low=64 * 1024, high=1 << 40, flag="--trace-max-bytes"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SuperviseSettings:
+    """The process that starts the server again when it ends unexpectedly."""
+
+    enabled: bool = option(
+        True, "Serve in a worker process that is started again when it crashes or hangs.", flag="--supervise"
+    )
+    backoff_s: float = option(
+        1.0,
+        "Wait before the first restart; each further one doubles it.",
+        unit="s",
+        low=0.01,
+        high=3600,
+        flag="--restart-backoff-s",
+    )
+    backoff_max_s: float = option(
+        30.0, "Longest wait before a restart.", unit="s", low=0.01, high=86_400, flag="--restart-backoff-max-s"
+    )
+    settled_s: float = option(
+        60.0,
+        "A worker that served so long ran well: the next wait is the first one again.",
+        unit="s",
+        low=0,
+        high=86_400,
+        flag="--restart-settled-s",
+    )
+    max_restarts: int = option(5, "Restarts within the window; one more end gives up.", low=0, high=100_000)
+    window_s: float = option(
+        600.0, "The window in which restarts are counted.", unit="s", low=1, high=604_800, flag="--restart-window-s"
+    )
+    start_timeout_s: float = option(
+        120.0,
+        "A worker without a sign of life so long after its start is killed; 0: never.",
+        unit="s",
+        low=0,
+        high=86_400,
+    )
+    hang_timeout_s: float = option(
+        30.0, "A worker whose event loop stands still for so long is killed; 0: never.", unit="s", low=0, high=86_400
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All sections."""
 
@@ -318,3 +382,5 @@ class Settings:
     channels: ChannelSettings = field(default_factory=ChannelSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    supervise: SuperviseSettings = field(default_factory=SuperviseSettings)
+    trace: TraceSettings = field(default_factory=TraceSettings)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+# A worker beats once a second.
+LEAST_HANG_S = 3.0
 _ENGINE = re.compile(r"[A-Za-z0-9._+-]+(@[A-Za-z0-9._+-]+)?")
 
 
@@ -197,3 +199,12 @@ def _check_devices(settings: Settings) -> None:
     devices = settings.engines.devices
     if len(set(devices)) < len(devices):
         raise SettingsError(f"engines.devices is {list(devices)}; allowed: each GPU once")
+
+
+def _check_supervise(settings: Settings) -> None:
+    first, most = settings.supervise.backoff_s, settings.supervise.backoff_max_s
+    if most < first:
+        raise SettingsError(f"supervise.backoff_max_s is {most}; allowed: at least supervise.backoff_s, {first}")
+    hang = settings.supervise.hang_timeout_s
+    if 0 < hang < LEAST_HANG_S:
+        raise SettingsError(f"supervise.hang_timeout_s is {hang}; allowed: 0 or at least {LEAST_HANG_S:g}")

@@ -27,6 +27,8 @@ def served(monkeypatch):
     for name in list(__import__("os").environ):
         if name.startswith("VEDETTE_"):
             monkeypatch.delenv(name)
+    # In this process: a supervisor would take its place.
+    monkeypatch.setenv("VEDETTE_SUPERVISE_ENABLED", "false")
     return calls
 
 
@@ -43,6 +45,7 @@ def test_flags_reach_the_server_as_settings(served):
         "metrics.port": "off",
         "server.reflection": False,
         "log.format": "json",
+        "supervise.enabled": False,
     }
     assert served == [load(flags=expected)]
 
