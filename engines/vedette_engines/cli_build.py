@@ -102,7 +102,7 @@ def build_command(**given: Any) -> None:
 
     Every step is kept: a second run with nothing changed does nothing, one that was cut short goes on. Exit code 0:
     published, or published before. 1: a gate was missed, nothing was published; the report says why. 2: it cannot
-    be done as asked for.
+    be done as asked for. 3: something stood in the way, a full disk say: the same command can be tried again.
     """
     from vedette_engines.cli_build_request import run_build  # noqa: PLC0415  (needs libraries that extras bring)
 

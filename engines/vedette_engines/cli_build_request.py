@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from vedette_engines import cli_values
-from vedette_engines.building.build import Builder
+from vedette_engines.building.build import ON_FROM_HERE, Builder
 from vedette_engines.building.recipe import read_recipe
 from vedette_engines.building.report import Outcome
 from vedette_engines.building.request import BenchWish, BuildRequest, Footage, Lowering, PlanWish, Truth
 from vedette_engines.cli_import import import_request
 from vedette_engines.compare.gates import parse_gates
-from vedette_engines.errors import EnginesError, ImportInputError
+from vedette_engines.errors import EnginesError, ImportInputError, MissingRuntimeError
 from vedette_engines.manifest import Precision
 from vedette_engines.sources.spec import SourceSpec
 
@@ -31,22 +31,26 @@ BESIDE_RECIPE = {"version", "engines_dir", "work", "report", "publish"}
 # Mean nothing where no plan is built.
 OF_PLANS = ("plan_precision", "target", "version_compatible", "refit", "strip", "tf32", "timing_cache", "tensorrt")
 OLDEST_OPSET, NEWEST_OPSET = 18, 20
-REFUSED = 1
+REFUSED, HINDERED, INTERRUPTED = 1, 3, 130
 
 
 def run_build(words: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     """Build as the words say, and end with the exit code that tells what came of it.
 
     Raises:
-        EnginesError: It cannot be done as asked for, or something stood in the way; the report is written.
+        EnginesError: It cannot be done as asked for; the report is written.
     """
     request = build_request(with_recipe(words, defaults))
     builder = Builder(request, typer.echo)
     try:
         report = builder.run()
-    except (EnginesError, KeyboardInterrupt):
+    except (EnginesError, KeyboardInterrupt) as error:
         typer.echo(f"report: {builder.report_folder}", err=True)
-        raise
+        if isinstance(error, ImportInputError | MissingRuntimeError):
+            raise
+        interrupted = isinstance(error, KeyboardInterrupt)
+        typer.echo(f"vedette engine: {ON_FROM_HERE if interrupted else error}", err=True)
+        raise typer.Exit(INTERRUPTED if interrupted else HINDERED) from error
     typer.echo(f"report: {builder.report_folder}")
     if report.outcome is Outcome.REFUSED:
         _tell_refusal(report)

@@ -58,7 +58,7 @@ Priors = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.npy",
-        help="The boxes that ssd measures its offsets from, [anchors, 4]. Default: the model's output of that name.",
+        help="Boxes that ssd measures its offsets from, four numbers each. Default: the model's output of that name.",
         rich_help_panel=PANEL,
     ),
 ]

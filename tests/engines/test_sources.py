@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from support_models import yolov8
 from vedette_engines.bundle import sha256_of
-from vedette_engines.errors import ImportInputError, ImportRefusedError
+from vedette_engines.errors import BuildError, ImportInputError, ImportRefusedError
 from vedette_engines.sources.kinds import Kind, kind_of
 from vedette_engines.sources.opening import export_source
 from vedette_engines.sources.reference import open_reference, open_torchscript
@@ -159,7 +159,7 @@ def test_a_source_is_never_overwritten_by_its_own_copy(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("in the way")
 
-    with pytest.raises(ImportRefusedError, match=r"out/source\.onnx: cannot be written"):
+    with pytest.raises(BuildError, match=r"out/source\.onnx: cannot be written"):
         export_source(SourceSpec(str(saved(tmp_path))), tmp_path / "out", lambda _: None)
 
 

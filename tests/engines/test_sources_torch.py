@@ -15,7 +15,7 @@ import torch
 
 import support_torch_models
 import support_torch_sources
-from vedette_engines.errors import ImportInputError, ImportRefusedError, MissingRuntimeError
+from vedette_engines.errors import BuildError, ImportInputError, ImportRefusedError, MissingRuntimeError
 from vedette_engines.sources.opening import Exported, export_source
 from vedette_engines.sources.reference import Reference, open_reference, open_torchscript
 from vedette_engines.sources.session import PlainSession
@@ -547,7 +547,7 @@ def test_a_full_disk_is_told_as_such_and_leaves_nothing(tmp_path: Path, monkeypa
 
     monkeypatch.setattr("torch.onnx.export", full)
 
-    with pytest.raises(ImportRefusedError, match=r"source\.onnx: cannot be written: .*No space left on device"):
+    with pytest.raises(BuildError, match=r"source\.onnx: cannot be written: .*No space left on device"):
         export(odd("Base"), tmp_path)
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from vedette_engines.building.step import Say, StepResult
     from vedette_engines.graft.head import Head
 
+ON_FROM_HERE = "interrupted; the same command goes on from here"
+
 
 class Builder:
     """Carries out one build.
@@ -73,6 +75,7 @@ class Builder:
             report.outcome = Outcome.REFUSED
             report.reasons = error.reasons if isinstance(error, MissedGateError) else (str(error),)
         except BaseException as error:
+            report.outcome = Outcome.FAILED  # what goes into the bundle says done before it is
             report.reasons = (_why(error),)
             # What went wrong first is what is to be told.
             with contextlib.suppress(BuildError):
@@ -176,5 +179,5 @@ class Builder:
 
 def _why(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on from here"
+        return ON_FROM_HERE
     return str(error) if isinstance(error, EnginesError) else f"{type(error).__name__}: {error}"

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vedette_engines.errors import ImportInputError, ImportRefusedError, MissingRuntimeError
+from vedette_engines.errors import BuildError, ImportInputError, MissingRuntimeError
 from vedette_engines.sources.kinds import Kind
 from vedette_engines.sources.spec import check_spec, content_digest
 
@@ -57,7 +57,7 @@ def export_source(spec: SourceSpec, folder: Path, say: Callable[[str], None]) ->
 
     Raises:
         ImportInputError: It is no source, needs something that only the user can tell, or cannot be exported.
-        ImportRefusedError: The file cannot be written.
+        BuildError: The file cannot be written.
         MissingRuntimeError: PyTorch is not installed.
     """
     kind = check_spec(spec)
@@ -69,7 +69,7 @@ def export_source(spec: SourceSpec, folder: Path, say: Callable[[str], None]) ->
             return _copied(Path(spec.source), target, digest, say)
         return _from_torch(spec, target, digest, say)
     except OSError as error:
-        raise ImportRefusedError(f"{target}: cannot be written: {error}") from error
+        raise BuildError(f"{target}: cannot be written: {error}") from error
 
 
 def _copied(path: Path, target: Path, digest: str, say: Callable[[str], None]) -> Exported:
