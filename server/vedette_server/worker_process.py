@@ -16,10 +16,7 @@ from vedette_server.worker_words import DEVICE_LOST, SERVES, STOP_NOW, VARIABLE,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# A worker that was asked for its traceback has so long to write it; one that was killed, so long to go.
-_ABORT_S = 5.0
-_KILL_S = 30.0
-_PRESSURE = ((signal.SIGABRT, _ABORT_S), (signal.SIGKILL, _KILL_S))
+_PRESSURE = (signal.SIGABRT, signal.SIGKILL)
 
 
 class Patience(NamedTuple):
@@ -28,10 +25,14 @@ class Patience(NamedTuple):
     Attributes:
         start_s: From its start to its first beat; 0: for ever.
         hang_s: Between two beats; 0: for ever.
+        abort_s: To write where it hangs, when asked for that.
+        kill_s: To go when it was killed.
     """
 
     start_s: float = 120.0
     hang_s: float = 30.0
+    abort_s: float = 5.0
+    kill_s: float = 30.0
 
 
 class Worker:
@@ -98,10 +99,10 @@ class Worker:
         """Answer its silence: ask for a traceback, then kill; return False when nothing helps."""
         if self._pressed == len(_PRESSURE):
             return False
-        number, wait_s = _PRESSURE[self._pressed]
+        self.signal(_PRESSURE[self._pressed])
         self._pressed += 1
-        self.signal(number)
-        self.due_at_s = time.monotonic() + wait_s
+        killed = self._pressed == len(_PRESSURE)
+        self.due_at_s = time.monotonic() + (self._patience.kill_s if killed else self._patience.abort_s)
         return True
 
     def tell(self, number: int, times: int) -> None:
@@ -114,7 +115,7 @@ class Worker:
         if times > 2:
             self._pressed = len(_PRESSURE)
             self.signal(signal.SIGKILL)
-            self.due_at_s = time.monotonic() + _KILL_S
+            self.due_at_s = time.monotonic() + self._patience.kill_s
 
     def signal(self, number: int) -> None:
         """Send it a signal; its number is nobody else's as long as it is not waited for."""
