@@ -18,6 +18,7 @@ from vedette_engines.runners.opening import open_engine
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vedette_engines.cuda.base import Device
     from vedette_engines.plans.environment import Environment
 
 TRT = "10.13.2.6"
@@ -134,13 +135,17 @@ def test_an_opened_engine_tells_its_file_and_why_it_is_not_the_plan(tmp_path: Pa
         assert (opened.file.path, opened.fallback) == ("model.onnx", "")
 
 
-def test_a_plan_that_fits_wants_an_executor(tmp_path: Path) -> None:
+def test_a_plan_that_fits_wants_a_device_that_opens(tmp_path: Path) -> None:
+    class NoDevice:
+        def device(self, index: int) -> Device:
+            raise LoadError(f"GPU {index} cannot be opened: it fell out")
+
     engine = bundle(tmp_path, ONNX, H100_PLAN)
-    with pytest.raises(LoadError, match=r"plan h100\.plan fits, but the TensorRT executor is not in this build"):
-        open_engine(engine, wish(), GPU_BOX)
-    with open_engine(engine, wish(fallback=True), GPU_BOX) as opened:
-        assert opened.file.path == "model.onnx"
-        assert "the TensorRT executor is not in this build" in opened.fallback
+    with pytest.raises(LoadError, match="GPU 0 cannot be opened: it fell out"):
+        open_engine(engine, wish(), GPU_BOX, NoDevice())
+    with open_engine(engine, wish(fallback=True), GPU_BOX, NoDevice()) as opened:
+        assert (opened.file.path, opened.on_device) == ("model.onnx", None)
+        assert opened.fallback == "GPU 0 cannot be opened: it fell out"
 
 
 def test_a_missing_runtime_is_passed_over_only_when_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     import numpy as np
     from numpy.typing import NDArray
 
     from vedette_engines.bundle import Bundle
+    from vedette_engines.gpu.base import DeviceEngine
     from vedette_engines.manifest import Backend, EngineFile, Precision
 
 
@@ -54,6 +56,11 @@ class RunnerSettings:
         cudnn_conv_algo_search: CUDA: EXHAUSTIVE, HEURISTIC or DEFAULT; empty: the runtime's default.
         provider_options: Further options of each provider, by the provider's name; those of OpenVINO, the runtime, by
             `openvino`.
+        runtime_cache: Folder where TensorRT for RTX keeps the kernels that it compiled for this GPU; None:
+            `~/.cache/vedette/kernels`.
+        session_per_lane: ONNX Runtime on CUDA: each lane has a session of its own, so that batches of several lanes
+            compute at once, at the price of the weights and of a memory arena for each; otherwise they take turns in
+            one session, and only copies overlap computing.
     """
 
     providers: tuple[str, ...] = ()
@@ -69,6 +76,8 @@ class RunnerSettings:
     arena_extend_strategy: str = ""
     cudnn_conv_algo_search: str = ""
     provider_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    runtime_cache: Path | None = None
+    session_per_lane: bool = False
 
 
 class Lane(Protocol):
@@ -121,6 +130,10 @@ class LoadedEngine(Protocol):
     @property
     def max_batch(self) -> int | None:
         """Most frames per run; None: no limit."""
+
+    @property
+    def on_device(self) -> DeviceEngine | None:
+        """The engine on its GPU, for an executor that pipelines; None: it has only lanes. Closed by `close`."""
 
     def open_lane(self) -> Lane:
         """Make one more executor. Any thread may call it.

@@ -81,6 +81,11 @@ class OnnxRuntimeEngine:
         """Most frames per run; None: no limit."""
         return self._max_batch
 
+    @property
+    def on_device(self) -> None:
+        """It has only lanes."""
+        return None
+
     def open_lane(self) -> OnnxRuntimeLane:
         """Make one more executor on the same session."""
         if self._session is None:

@@ -104,6 +104,11 @@ class OpenVinoEngine:
         """Most frames per run; None: no limit."""
         return self._max_batch
 
+    @property
+    def on_device(self) -> None:
+        """It has only lanes."""
+        return None
+
     def open_lane(self) -> OpenVinoLane:
         """Make one more executor on the same compiled model."""
         if self._compiled is None:
