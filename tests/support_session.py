@@ -52,6 +52,9 @@ class ToyPicture:
     def letterbox_into(self, slot: NDArray[np.uint8], fit: Letterbox) -> None:
         assert not self.closed
 
+    def source(self, fit: Letterbox) -> None:
+        assert not self.closed
+
     def close(self) -> None:
         self.closed = True
 

@@ -107,6 +107,9 @@ class FlatPicture:
         assert not self.closed
         slot[...] = self.value
 
+    def source(self, fit: Any) -> None:
+        assert not self.closed
+
     def close(self) -> None:
         self.closed = True
 

@@ -128,7 +128,8 @@ def resized(
 
     mixed = row(low_y) * (_ONE - down) + row(high_y) * down
     bits = 2 * _WEIGHT_BITS + spare_bits
-    return np.minimum((mixed + (1 << (bits - 1))) >> bits, 255)
+    found: NDArray[np.int64] = np.minimum((mixed + (1 << (bits - 1))) >> bits, 255)
+    return found
 
 
 def _between(target: int, source: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -142,7 +143,7 @@ def _reduced(plane: NDArray[np.uint8], width: int, height: int) -> NDArray[np.in
     """Resize a plane, `uint8 [h, w, channels, bytes]`, to samples of 8 bits; of two bytes the upper 10 bits count."""
     if plane.shape[-1] == 1:
         return resized(plane[..., 0], width, height)
-    ten = (plane[..., 0].astype(np.uint16) | plane[..., 1].astype(np.uint16) << 8) >> 6
+    ten = ((plane[..., 0].astype(np.uint16) | plane[..., 1].astype(np.uint16) << 8) >> 6).astype(np.uint16)
     return resized(ten, width, height, 2)
 
 

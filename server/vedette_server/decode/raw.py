@@ -14,6 +14,7 @@ from vedette_server.data.format import PixelFormat
 from vedette_server.decode.intra import IntraDecoder
 from vedette_server.errors import InvalidError, UndecodableError
 from vedette_server.picture.convert import planes_into
+from vedette_server.picture.describing import planes_source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from vedette_server.data.format import VideoFormat
     from vedette_server.decode.limits import PictureLimits
     from vedette_server.picture.letterbox import Letterbox
+    from vedette_server.picture.source import HostSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,12 @@ class RawPicture:
             fmt.color_range,
             fmt.sample_aspect,
         )
+
+    def source(self, fit: Letterbox) -> HostSource | None:
+        """Give the packet's planes; None for grey pictures."""
+        if not self._planes:
+            raise UndecodableError("the picture was closed")
+        return planes_source(self._planes, fit, self._format)
 
     def close(self) -> None:
         """Let go of the packet's bytes; may be called twice."""

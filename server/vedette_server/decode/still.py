@@ -20,6 +20,7 @@ from vedette_server.decode.header import read_size
 from vedette_server.decode.intra import IntraDecoder
 from vedette_server.errors import UndecodableError
 from vedette_server.picture.convert import bgr_into
+from vedette_server.picture.describing import bgr_source
 from vedette_server.picture.scratch import BufferStack
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from vedette_server.data.format import VideoFormat
     from vedette_server.decode.limits import PictureLimits
     from vedette_server.picture.letterbox import Letterbox
+    from vedette_server.picture.source import HostSource
 
 _END_OF_IMAGE = b"\xff\xd9"
 _buffers = BufferStack()
@@ -70,6 +72,9 @@ class StillPicture:
         self._format = fmt
         self._decoded: NDArray[np.uint8] | None = None
         self._buffer: NDArray[np.uint8] | None = None
+        # Whether somebody outside looks at the pixels, and buffers that somebody may still look at.
+        self._shown = False
+        self._kept: list[NDArray[np.uint8]] = []
 
     @property
     def width(self) -> int:
@@ -89,23 +94,41 @@ class StillPicture:
     def letterbox_into(self, slot: NDArray[np.uint8], fit: Letterbox) -> None:
         """Decode, unless that was done at this size or above, and letterbox; see ``Picture``."""
         fmt = self._format
-        wanted = fit.place(*self._coded_size, fmt.rotation_degrees, fmt.sample_aspect).coded_fit
-        pixels = self._decode(*wanted)
+        pixels = self._decode_for(fit)
         bgr_into(pixels, slot, fit, fmt.rotation_degrees, fmt.sample_aspect, self._coded_size)
+
+    def source(self, fit: Letterbox) -> HostSource:
+        """Decode, unless that was done at this size or above, and give the pixels.
+
+        Raises:
+            UndecodableError: The bytes are broken.
+        """
+        pixels = self._decode_for(fit)
+        self._shown = True
+        return bgr_source(pixels, fit, self._format, self._coded_size)
 
     def close(self) -> None:
         """Let go of the bytes and the pixels; may be called twice."""
         self._data = b""
         self._decoded = None
-        if self._buffer is not None:
-            _buffers.give(self._buffer)
-            self._buffer = None
+        for buffer in (self._buffer, *self._kept):
+            if buffer is not None:
+                _buffers.give(buffer)
+        self._buffer = None
+        self._kept = []
+
+    def _decode_for(self, fit: Letterbox) -> NDArray[np.uint8]:
+        fmt = self._format
+        return self._decode(*fit.place(*self._coded_size, fmt.rotation_degrees, fmt.sample_aspect).coded_fit)
 
     def _decode(self, min_width: int, min_height: int) -> NDArray[np.uint8]:
         """Return ``uint8 [h, w, 3]``, BGR, of this size or above, or of the still's own where that is less."""
         found = self._decoded
         if found is None or not self._suffices(found, min_width, min_height):
             self._decoded = None
+            if self._shown and self._buffer is not None:
+                self._kept.append(self._buffer)
+                self._buffer, self._shown = None, False
             found = (
                 self._decode_jpeg(min_width, min_height)
                 if self._format.codec is Codec.JPEG

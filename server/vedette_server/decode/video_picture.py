@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vedette_server.picture.convert import video_frame_into
+from vedette_server.picture.describing import video_frame_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from vedette_server.data.format import VideoFormat
     from vedette_server.picture.letterbox import Letterbox
+    from vedette_server.picture.source import HostSource
 
 
 class VideoPicture:
@@ -61,6 +63,10 @@ class VideoPicture:
         fmt = self._fmt
         turn = fmt.rotation_degrees
         video_frame_into(self.frame, slot, fit, turn, fmt.color_space, fmt.color_range, fmt.sample_aspect)
+
+    def source(self, fit: Letterbox) -> HostSource | None:
+        """Give the frame's planes; None for layouts other than 8-bit 4:2:0, NV12 and P010."""
+        return video_frame_source(self.frame, fit, self._fmt)
 
     def close(self) -> None:
         """Give the frame back to the decoder."""

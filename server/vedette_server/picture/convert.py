@@ -47,7 +47,8 @@ _LAYOUT = {PixelFormat.NV12: "nv12", PixelFormat.I420: "yuv422p"}
 _WIDE = {"yuv420p10le": 1 / 4, "p010le": 1 / 256}
 _TURN = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 _STRETCH = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
-_MATRIX_UNSAID, _RANGE_UNSAID = 2, 0
+MATRIX_UNSAID, RANGE_UNSAID = 2, 0
+"""What AVColorSpace and AVColorRange say where nobody said anything."""
 
 
 def video_frame_into(
@@ -74,9 +75,7 @@ def video_frame_into(
         UndecodableError: The frame's layout cannot be converted.
     """
     layout = frame.format.name
-    # The yuvj layouts are those of JPEG: their range is full whatever the frame's field says.
-    frame_range = ColorRange.FULL if layout.startswith("yuvj") else frame.color_range
-    colour = choose_colour(frame.colorspace, frame_range, frame.height, color_space, color_range)
+    colour = frame_colour(frame, color_space, color_range)
     place = fit.place(frame.width, frame.height, rotation_degrees, sample_aspect)
     try:
         if layout in _PLANAR:
@@ -92,6 +91,19 @@ def video_frame_into(
     except (FFmpegError, cv2.error) as error:
         raise UndecodableError(f"a {frame.width}x{frame.height} {layout} frame cannot be converted: {error}") from error
     _lay(pixels, slot, place, fit)
+
+
+def frame_colour(frame: av.VideoFrame, color_space: ColorSpace, color_range: ColorRange) -> Colour:
+    """Decide how a decoded frame's samples are read.
+
+    Args:
+        frame: The frame.
+        color_space: Matrix, where the bitstream does not say.
+        color_range: Sample range, where the bitstream does not say.
+    """
+    # The yuvj layouts are those of JPEG: their range is full whatever the frame's field says.
+    frame_range = ColorRange.FULL if frame.format.name.startswith("yuvj") else frame.color_range
+    return choose_colour(frame.colorspace, frame_range, frame.height, color_space, color_range)
 
 
 def planes_into(
@@ -129,7 +141,7 @@ def planes_into(
         case PixelFormat.GRAY8:
             pixels = _grey_to_bgr(_resized(planes[0], place), color_range)
         case _:
-            colour = choose_colour(_MATRIX_UNSAID, _RANGE_UNSAID, height, color_space, color_range)
+            colour = choose_colour(MATRIX_UNSAID, RANGE_UNSAID, height, color_space, color_range)
             pixels = _resize_planes(planes, _LAYOUT[pixel_format], place, colour)
     _lay(pixels, slot, place, fit)
 
