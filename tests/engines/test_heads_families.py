@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from support_headcheck import assert_same, border, run_head
 from support_heads import HEAD_EXAMPLES, HEAD_REQUESTS, HEAD_VARIANTS
 from support_models import save
+from vedette_engines.errors import ImportInputError
 from vedette_engines.graft.head import HeadContext, HeadOptions
 from vedette_engines.graft.heads.cells import CellsHead
 from vedette_engines.graft.heads.centernet import CenterNetHead
@@ -145,6 +146,13 @@ def test_finished_rows_in_three_outputs_may_have_whole_numbers_for_labels() -> N
     context = HeadContext(signature, HeadOptions(True, True, "xyxy", classes=8), 2, 0.01)
     rows = assert_same(YoloV10Head(), context, raw)[0]
     np.testing.assert_allclose(rows, [[32, 32, 64, 64, 0.6, 1], [6.4, 12.8, 19.2, 25.6, 0.2, 7]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("odd", [0.5, np.nan, np.inf, 1e9])
+def test_finished_rows_without_class_numbers_are_refused_though_their_head_was_named(odd: float) -> None:
+    raw = np.asarray([[[1, 2, 30, 40, 0.3, 2], [5, 6, 7, 8, 0.9, odd]]], np.float32)
+    with pytest.raises(ImportInputError, match="yolov10 wants whole class numbers"):
+        YoloV10Head().settle(HeadOptions(), [raw], border(("o", (1, 2, 6))))
 
 
 @pytest.mark.parametrize("background", ["none", "last", "first"])

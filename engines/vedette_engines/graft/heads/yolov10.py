@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MOST_ROWS = 1000
+# What is larger, or no number at all, numbers no class.
+_HIGHEST_CLASS = 100_000
 
 
 class _Triple(NamedTuple):
@@ -81,10 +83,16 @@ class YoloV10Head:
         """Tell logits and fractions by their range; there are as many classes as labels.
 
         Raises:
-            ImportInputError: A class number has no label.
+            ImportInputError: A class number has no label, or is none.
         """
         rows = self.rows(raw, signature)
-        highest = int(rows[..., 5].max())
+        classes = rows[..., 5]
+        if not (np.abs(classes) <= _HIGHEST_CLASS).all() or (classes != np.round(classes)).any():
+            raise ImportInputError(
+                f"the head {self.name} wants whole class numbers beside the scores; what stands there goes from "
+                f"{classes.min():.3g} to {classes.max():.3g}"
+            )
+        highest = int(classes.max())
         if options.classes is not None and highest >= options.classes:
             raise ImportInputError(f"there are {options.classes} labels, but the model gives class {highest}")
         settled = HeadOptions(
