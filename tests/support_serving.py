@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -27,13 +28,21 @@ class ServerProcess:
     Args:
         arguments: Further flags.
         port: The port to listen on; 0: any.
+        command: What serves, before its flags.
+        paths: Further folders in which Python looks for modules, first of all.
     """
 
-    def __init__(self, *arguments: str, port: int = 0) -> None:
-        paths = [str(ROOT / folder) for folder in ("proto", "server", "engines", "client")]
-        environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    def __init__(
+        self,
+        *arguments: str,
+        port: int = 0,
+        command: Sequence[str] = (sys.executable, "-m", "vedette_server"),
+        paths: Sequence[str] = (),
+    ) -> None:
+        folders = [*paths, *(str(ROOT / folder) for folder in ("proto", "server", "engines", "client"))]
+        environ = os.environ | {"PYTHONPATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "vedette_server", "--port", str(port), "--metrics-port", "off", *arguments],
+            [*command, "--port", str(port), "--metrics-port", "off", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
