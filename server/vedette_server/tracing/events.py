@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SERVER = "vedette serve"
 # Numbers of flows stay exact where numbers are floating-point: 2^20 groups times 2^32 packets.
 _SEQUENCES = 1 << 32
+_json = json.JSONEncoder(separators=(",", ":")).encode
+# Stages that every analysed frame goes through; the others are left out where they take no time.
+STAGES = ("receive", "decode", "wait", "convert", "batch", "execute", "post")
 _FLOW = '"cat":"frame","name":"frame"'
 
 
@@ -143,6 +146,8 @@ class Events:
             start = max(self._us(start_s), at)
             at = min(max(self._us(end_s), start), end)
             start = min(start, at)
+            if start == at and name not in STAGES:
+                continue
             out.append(
                 f'{{"ph":"X","pid":{pid},"tid":{tid},"ts":{start},"dur":{at - start},"cat":"stage","name":"{name}"}}'
             )
@@ -292,10 +297,10 @@ class Events:
     def _span(
         self, pid: int, tid: int, name: str, start: int, end: int, kind: str, args: Mapping[str, Any] | None
     ) -> None:
-        more = f',"args":{json.dumps(args)}' if args else ""
+        more = f',"args":{_json(args)}' if args else ""
         self._out.append(
             f'{{"ph":"X","pid":{pid},"tid":{tid},"ts":{start},"dur":{max(end - start, 0)},"cat":"{kind}",'
-            f'"name":{json.dumps(name)}{more}}}'
+            f'"name":{_json(name)}{more}}}'
         )
 
     def _flow(self, phase: str, pid: int, tid: int, at: int, number: int) -> None:
@@ -304,16 +309,14 @@ class Events:
 
     def _instant(self, pid: int, tid: int, name: str, at: int, args: Mapping[str, Any], *, scope: str = "t") -> None:
         self._out.append(
-            json.dumps(
-                {"ph": "i", "s": scope, "pid": pid, "tid": tid, "ts": at, "cat": "event", "name": name, "args": args}
-            )
+            _json({"ph": "i", "s": scope, "pid": pid, "tid": tid, "ts": at, "cat": "event", "name": name, "args": args})
         )
 
     def _counter(self, pid: int, name: str, at: int, value: int) -> None:
         self._out.append(f'{{"ph":"C","pid":{pid},"tid":0,"ts":{at},"name":"{name}","args":{{"value":{value}}}}}')
 
     def _named(self, pid: int, tid: int, what: str, name: str) -> None:
-        self._out.append(json.dumps({"ph": "M", "pid": pid, "tid": tid, "ts": 0, "name": what, "args": {"name": name}}))
+        self._out.append(_json({"ph": "M", "pid": pid, "tid": tid, "ts": 0, "name": what, "args": {"name": name}}))
 
 
 def _stages(passage: Passage, end_s: float) -> list[tuple[str, float, float]]:
