@@ -47,6 +47,7 @@ _COMMANDS = {
     "watch": _Entry("Watch a server's sessions.", "vedette_client.cli.watch:app"),
     "loadtest": _Entry("Send many cameras and measure what a server holds.", "vedette_client.cli.loadtest:app"),
     "engine": _Entry("Build, check, publish and steer engines."),
+    "gpu": _Entry("Say what of a GPU works here, and why the rest does not."),
 }
 
 
