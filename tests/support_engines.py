@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vedette_server.conversion import Tap
-    from vedette_server.execute.client import InferenceClient
-    from vedette_server.execute.local import LocalInference
+    from vedette_server.execute.client import InferenceClient, LoadedInference
 
 SETTINGS = EngineSettings(lanes=1, max_batch=2, tune_budget_s=0.0)
 
@@ -45,19 +44,22 @@ class NotingPool:
     """Knows whose batches it would run."""
 
     def __init__(self) -> None:
-        self.sources: list[LocalInference] = []
+        self.sources: list[LoadedInference] = []
         self.taps: dict[InferenceClient, tuple[Tap, ...]] = {}
         self.idle = True
 
-    def add_source(self, source: LocalInference, lanes: int) -> None:
+    def add_source(self, source: LoadedInference, lanes: int) -> None:
         assert source not in self.sources
         self.sources.append(source)
 
-    def remove_source(self, source: LocalInference, lanes: int) -> None:
+    def remove_source(self, source: LoadedInference, lanes: int) -> None:
         if source in self.sources:
             self.sources.remove(source)
 
     def slots_freed(self) -> None:
+        pass
+
+    def jobs_ready(self) -> None:
         pass
 
     def show(self, taps: Mapping[InferenceClient, Sequence[Tap]]) -> None:

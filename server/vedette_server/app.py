@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -41,10 +42,12 @@ from vedette_server.session.factory import SessionFactory
 from vedette_server.session.registry import Registry
 from vedette_server.trace import engine_group, tracing
 from vedette_server.tracing.events import SERVER
+from vedette_server.worker_words import DEVICE_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vedette_server.execute.opener import Opener
     from vedette_server.session.session import Session
     from vedette_server.settings import Settings
     from vedette_server.trace import Figure, Tracer
@@ -53,6 +56,8 @@ _log = logging.getLogger(__name__)
 
 TICKS_PER_HEARTBEAT = 4
 LAST_WORDS_S = 2.0
+# A process that has lost its GPU is gone after so long, whatever holds it.
+STRANDED_S = 20.0
 # Threads that wait for the interpreter get it this soon. Decoders and lanes leave it for most of their work and
 # want it back at once: at the default of 5 ms cores stand idle meanwhile.
 SWITCH_INTERVAL_S = 0.001
@@ -78,10 +83,16 @@ class App:
     Args:
         settings: All settings.
         lifeline: The line to the supervisor; None: there is no supervisor.
+        opener: Opens engines and drives GPUs, and is closed with the server; None: what is installed does.
     """
 
-    def __init__(self, settings: Settings, lifeline: Lifeline | None = None) -> None:
+    def __init__(self, settings: Settings, lifeline: Lifeline | None = None, *, opener: Opener | None = None) -> None:
         self._settings = settings
+        self._opener = opener
+        self._stranded = ""
+        # What closes may wait for a GPU that never answers again.
+        self._last_resort = threading.Timer(STRANDED_S, os._exit, (DEVICE_LOST,))
+        self._last_resort.daemon = True
         self._lifeline = lifeline or Lifeline()
         self._signals = 0
         self._stop = asyncio.Event()
@@ -94,24 +105,13 @@ class App:
         """Open everything, serve, drain, close everything."""
         settings = self._settings
         loop = asyncio.get_running_loop()
-        with contextlib.ExitStack() as stack:
+        with _cancelling(self._last_resort), contextlib.ExitStack() as stack:
             stack.enter_context(self._lifeline.beating(loop, self._end_at_once))
             # First to come and last to go: whatever ends before has its place in it.
             tracer = stack.enter_context(tracing(settings.trace, sum(self._lifeline.past.restarts.values())))
             authenticator = Authenticator(settings.auth)
             metrics = stack.enter_context(Metrics(settings.metrics))
-            pipeline = Pipeline(_workers(settings), settings.decode.pending_pictures, tracer=tracer)
-            # Its threads keep the process alive: they must end whatever fails from here on.
-            stack.callback(pipeline.close)
-            engines = Engines(settings.engines, metrics, pipeline, lambda: self._health_changed(loop), tracer=tracer)
-            _draw(tracer, pipeline, engines)
-            stack.callback(engines.close)
-            keeper = Keeper(engines, settings.engines.watch_interval_s, settings.engines.keep_previous_s)
-            # Before the engines: nobody may run a batch when they go.
-            stack.callback(pipeline.close)
-            # Before both: it loads and closes engines.
-            stack.callback(keeper.close)
-            self._engines = engines
+            pipeline, engines = self._open_engines(stack, loop, metrics, tracer)
             steering = EngineService(Steering(engines), authenticator)
             stack.callback(steering.close)
             bell = Bell(loop)
@@ -141,7 +141,7 @@ class App:
             with self._listening_to_signals(loop):
                 await self._preload(engines)
                 if self._stop.is_set():
-                    return 0
+                    return self._code
                 _spare_the_collector()
                 await server.start()
                 await server.set_serving(serving=True)
@@ -152,7 +152,33 @@ class App:
                 ticker.cancel()
                 await asyncio.gather(ticker, return_exceptions=True)
                 await server.stop(0.5)
-        return 0
+        return self._code
+
+    def _open_engines(
+        self, stack: contextlib.ExitStack, loop: asyncio.AbstractEventLoop, metrics: Metrics, tracer: Tracer | None
+    ) -> tuple[Pipeline, Engines]:
+        settings = self._settings
+        pipeline = Pipeline(_workers(settings), settings.decode.pending_pictures, tracer=tracer)
+        # Its threads keep the process alive: they must end whatever fails from here on.
+        stack.callback(pipeline.close)
+        engines = Engines(
+            settings.engines,
+            metrics,
+            pipeline,
+            lambda: self._health_changed(loop),
+            opener=self._opener,
+            on_stranded=partial(self._strand, loop),
+            tracer=tracer,
+        )
+        _draw(tracer, pipeline, engines)
+        stack.callback(engines.close)
+        keeper = Keeper(engines, settings.engines.watch_interval_s, settings.engines.keep_previous_s)
+        # Before the engines: nobody may run a batch when they go.
+        stack.callback(pipeline.close)
+        # Before both: it loads and closes engines.
+        stack.callback(keeper.close)
+        self._engines = engines
+        return pipeline, engines
 
     async def _preload(self, engines: Engines) -> None:
         for name in self._settings.engines.preload:
@@ -162,6 +188,8 @@ class App:
             try:
                 await asyncio.to_thread(engines.get, EngineRef(engine, wanted))
             except VedetteError as error:
+                if self._stranded:
+                    return
                 raise SettingsError(f"engines.preload: {error}") from error
 
     async def _tick(self, streams: StreamService, registry: Registry) -> None:
@@ -212,6 +240,19 @@ class App:
         metrics.restarted(self._lifeline.past)
         self._lifeline.serves()
 
+    def _strand(self, loop: asyncio.AbstractEventLoop, reason: str) -> None:
+        """End this process, of which the GPU is lost: another may have it again; called from any thread."""
+        if self._stranded:
+            return
+        self._stranded = reason
+        _log.critical("this process ends: %s", reason)
+        self._last_resort.start()
+        loop.call_soon_threadsafe(self._end_at_once)
+
+    @property
+    def _code(self) -> int:
+        return DEVICE_LOST if self._stranded else 0
+
     def _end_at_once(self) -> None:
         self._stop.set()
         self._stop_now.set()
@@ -246,6 +287,14 @@ def _let_go(pipeline: Pipeline, engines: Engines, metrics: Metrics, session: Ses
     engines.leave(session)
     if channel_free:
         metrics.forget(session.identity.channel)
+
+
+@contextlib.contextmanager
+def _cancelling(timer: threading.Timer) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _draw(tracer: Tracer | None, pipeline: Pipeline, engines: Engines) -> None:

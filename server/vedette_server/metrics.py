@@ -66,6 +66,7 @@ class Metrics:
         # Stage times by engine of the channels that were forgotten: a counter must not fall.
         self._retired: dict[str, tuple[Histogram, ...]] = {}
         self._refused: dict[str, int] = {}
+        self._overlaps: dict[int, Callable[[], float]] = {}
         self._past = Past({})
         self.registry = CollectorRegistry()
         self.registry.register(Exporter(self))
@@ -121,6 +122,11 @@ class Metrics:
         with self._lock:
             return self._routes.setdefault(name, RouteMetrics(name))
 
+    def watch_gpu(self, gpu: int, overlap: Callable[[], float]) -> None:
+        """Say whom to ask for the share of a GPU's time in which several batches ran at once."""
+        with self._lock:
+            self._overlaps[gpu] = overlap
+
     def refused(self, reason: str) -> None:
         """Count a call that ended with an error; reasons are those of `errors.py`, few and stable."""
         with self._lock:
@@ -142,6 +148,7 @@ class Metrics:
                 dict(self._retired),
                 tuple(self._routes.values()),
                 self._past,
+                dict(self._overlaps),
             )
 
     def _prune(self) -> None:

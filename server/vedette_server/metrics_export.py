@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from vedette_server.data.outcome import SkipReason
+from vedette_server.metrics_engines import add_histogram, engine_runs, overlaps
 from vedette_server.metrics_figures import (
     STAGE_BUCKETS_S,
     STAGES,
@@ -74,6 +75,8 @@ class Exporter(Collector):
         yield from _engine_counters(snapshot.engines)
         yield from _engine_depths(snapshot.engines)
         yield from _engine_loads(snapshot.engines)
+        yield from engine_runs(snapshot.engines)
+        yield overlaps({gpu: _ask(share, 0.0) for gpu, share in snapshot.overlaps.items()})
         yield from _routes(snapshot.routes)
         yield _refused(snapshot.refused)
         yield from _restarts(snapshot.past)
@@ -113,7 +116,7 @@ def _ages(channels: Sequence[ChannelMetrics]) -> Metric:
     text = "Age of analysed frames at their verdict, seconds since receipt."
     family = HistogramMetricFamily("vedette_age_at_verdict_seconds", text, labels=_CHANNEL)
     for figures in channels:
-        _add(family, (figures.channel, figures.engine), figures.age)
+        add_histogram(family, (figures.channel, figures.engine), figures.age)
     return family
 
 
@@ -155,7 +158,7 @@ def _stages(snapshot: Snapshot) -> Iterator[Metric]:
         "vedette_stage_seconds", "Time of analysed frames by stage.", labels=("engine", "stage")
     )
     for labels, histogram in totals.items():
-        _add(by_engine, labels, histogram)
+        add_histogram(by_engine, labels, histogram)
     yield by_engine
 
 
@@ -165,7 +168,7 @@ def _engine_counters(engines: Sequence[EngineMetrics]) -> Iterator[Metric]:
     failures = CounterMetricFamily("vedette_engine_failures", "Batches that failed.", labels=_ENGINE)
     for figures in engines:
         labels = (figures.engine, figures.version)
-        _add(sizes, labels, figures.batches)
+        add_histogram(sizes, labels, figures.batches)
         busy.add_metric(labels, figures.busy_s)
         failures.add_metric(labels, figures.failures)
     yield from (sizes, busy, failures)
@@ -182,6 +185,7 @@ def _engine_depths(engines: Sequence[EngineMetrics]) -> Iterator[Metric]:
             "Lanes there are; rate(vedette_lane_busy_seconds_total) over this is their busy share.",
             lambda depths: depths.lanes,
         ),
+        ("vedette_batches_in_flight", "Batches that run now.", lambda depths: depths.in_flight),
     )
     for name, text, read in columns:
         family = GaugeMetricFamily(name, text, labels=_ENGINE)
@@ -269,16 +273,6 @@ def _sum(histograms: Sequence[Histogram]) -> Histogram:
     for histogram in histograms:
         total.add(histogram)
     return total
-
-
-def _add(family: HistogramMetricFamily, labels: Sequence[str], histogram: Histogram) -> None:
-    """Add one histogram; its buckets hold counts, those of Prometheus hold running sums."""
-    running = 0
-    buckets: list[tuple[str, float]] = []
-    for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.counts, strict=True):
-        running += count
-        buckets.append((bound, running))
-    family.add_metric(labels, buckets, histogram.total)
 
 
 def _ask(depths: Callable[[], _D] | None, unknown: _D) -> _D:

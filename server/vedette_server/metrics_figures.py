@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from vedette_server.data.outcome import SkipReason
 from vedette_server.worker_words import Past
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from vedette_engines.gpu.base import LaneTimes
     from vedette_server.data.times import StageTimes
     from vedette_server.execute.pulse import Rhythm
 
 AGE_BUCKETS_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0)
 STAGE_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+BATCH_PARTS = ("upload", "compute", "download")
 STAGES = ("receive", "decode", "wait", "convert", "batch", "execute", "post")
 
 
@@ -154,6 +158,11 @@ class EngineMetrics:
         self.load_s = 0.0
         self.memory_bytes = 0
         self.depths: Callable[[], EngineDepths] | None = None
+        self.backend = ""
+        self.fallback = ""
+        # On a GPU: the parts of each batch, and how its frames came there.
+        self.parts = tuple(Histogram(STAGE_BUCKETS_S) for _ in BATCH_PARTS)
+        self.ways: Counter[str] = Counter()
 
     def batch(self, size: int, busy_s: float, *, failed: bool = False) -> None:
         """Count a batch that a lane ran, and the time it took."""
@@ -166,6 +175,22 @@ class EngineMetrics:
         """Say how long loading took, and how much memory."""
         with self.lock:
             self.load_s, self.memory_bytes = load_s, memory_bytes
+
+    def runs(self, backend: str, fallback: str) -> None:
+        """Say what really runs it, and why not what was to; empty: it is what was to."""
+        with self.lock:
+            self.backend, self.fallback = backend, fallback
+
+    def batch_times(self, times: LaneTimes) -> None:
+        """Count the parts of a batch on a GPU, by the GPU's clock."""
+        with self.lock:
+            for part, (begin_s, end_s) in zip(self.parts, (times.upload, times.compute, times.download), strict=True):
+                part.observe(end_s - begin_s)
+
+    def fed(self, ways: Counter[str]) -> None:
+        """Count how the frames of a batch come to a GPU."""
+        with self.lock:
+            self.ways.update(ways)
 
     def watch(self, depths: Callable[[], EngineDepths] | None) -> None:
         """Say whom to ask for the engine's depths; None when it is unloaded."""
@@ -228,6 +253,7 @@ class Snapshot(NamedTuple):
         retired: Stage times by engine of forgotten channels.
         routes: Figures of what concerns all versions of an engine.
         past: What happened to the workers before this one.
+        overlaps: By GPU, whom to ask for the share of its time in which several batches ran at once.
     """
 
     channels: tuple[ChannelMetrics, ...]
@@ -236,3 +262,4 @@ class Snapshot(NamedTuple):
     retired: dict[str, tuple[Histogram, ...]]
     routes: tuple[RouteMetrics, ...] = ()
     past: Past = Past({})
+    overlaps: Mapping[int, Callable[[], float]] = MappingProxyType({})

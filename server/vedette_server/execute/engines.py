@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from vedette_server.data.engine import Route
 from vedette_server.data.outcome import SkipReason
@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 
     from vedette_server.conversion import Tap
     from vedette_server.data.config import ChannelConfig, EngineRef
-    from vedette_server.errors import RefusedError
     from vedette_server.execute.client import InferenceClient, LoadedInference
     from vedette_server.execute.fleet import Loaded, Pool
+    from vedette_server.execute.guest import Guest
     from vedette_server.execute.opener import Opener
-    from vedette_server.frame import Binding
     from vedette_server.metrics import Metrics
     from vedette_server.settings import EngineSettings
     from vedette_server.trace import Tracer
@@ -45,30 +44,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 STATE_FILE = ".routes.json"
-
-
-class Guest(Protocol):
-    """What engines need of a channel's session."""
-
-    def __hash__(self) -> int: ...
-
-    @property
-    def config(self) -> ChannelConfig:
-        """The configuration in effect."""
-        ...
-
-    @property
-    def binding(self) -> Binding:
-        """What its frames run on."""
-        ...
-
-    def rebind(self, inferences: tuple[InferenceClient, ...]) -> None:
-        """Run its engines elsewhere from the next frame on."""
-        ...
-
-    def end(self, end_reason: str, skip: SkipReason, error: RefusedError | None = None) -> None:
-        """End it."""
-        ...
 
 
 class Engines:
@@ -101,6 +76,9 @@ class Engines:
         pool: Pool,
         on_health: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        opener: Opener | None = None,
+        on_stranded: Callable[[str], None] = lambda _reason: None,
         tracer: Tracer | None = None,
     ) -> None:
         roots = roots_of(settings.dirs)

@@ -136,10 +136,9 @@ class Fleet:
         self._bound = bound
         self._on_batch = on_batch
         self._on_stranded = on_stranded
-        self._host = Host(settings, opener, self._lose)
+        self._host = Host(settings, opener, self._lose, tracer)
         opener.listen(self._lose)
         self._clock = clock
-        self._tracer = tracer
         self._lock = threading.Lock()
         self._engaging = threading.Lock()
         self._loads: dict[Key, threading.Lock] = {}

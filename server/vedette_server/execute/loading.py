@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from vedette_engines.errors import EnginesError, LoadError
 from vedette_engines.manifest import Backend, Precision
-from vedette_engines.runners.base import RunnerSettings
-from vedette_engines.runners.opening import open_engine
-from vedette_engines.runners.tuning import Tuning, measure_best
+from vedette_engines.runners.base import BatchMode, RunnerSettings
+from vedette_engines.runners.tuning import TIE, Tuning, measure_best
 from vedette_server.errors import EngineError
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from vedette_engines.bundle import Bundle
     from vedette_engines.runners.base import LoadedEngine
-    from vedette_server.execute.local import LocalInference
+    from vedette_server.execute.client import LoadedInference
     from vedette_server.settings import EngineSettings
 
 R = TypeVar("R")
@@ -54,33 +53,66 @@ class Opened:
     max_batch: int
 
 
-def open_tuned(bundle: Bundle, settings: EngineSettings, like: LocalInference | None) -> Opened:
-    """Open a version, with lanes and batch of one that runs where it is alike, else measured.
+def open_tuned(
+    bundle: Bundle,
+    settings: EngineSettings,
+    like: LoadedInference | None,
+    engine: LoadedEngine,
+    again: Callable[[], LoadedEngine],
+) -> Opened:
+    """Settle lanes and batch of a version on the CPU: those of one that runs where it is alike, else measured.
 
     Args:
         bundle: The version.
         settings: How it is to run.
         like: Another version that runs already.
+        engine: It, just opened; closed when another is returned, or none.
+        again: Opens it once more.
 
     Raises:
         EngineError: It cannot be loaded here.
     """
     what = f"engine {bundle.name} {bundle.version}"
-    runner = runner_settings(settings)
+    if like is not None and _is_alike(engine, like):
+        return Opened(engine, like.lanes, min(like.max_batch, engine.max_batch or like.max_batch))
     try:
-        if like is not None:
-            engine = open_engine(bundle, runner)
-            if _is_alike(engine, like):
-                return Opened(engine, like.lanes, min(like.max_batch, engine.max_batch or like.max_batch))
-            engine.close()
-        with open_engine(bundle, runner) as trial:
-            tuning = _tune(trial, settings)
+        with engine:
+            tuning = _tune(engine, settings)
         # A fresh one: the trial's memory has grown to the largest batch that was tried.
-        return Opened(open_engine(bundle, runner), tuning.lanes, tuning.max_batch)
+        return Opened(again(), tuning.lanes, tuning.max_batch)
     except LoadError as error:
         raise EngineError(f"{what} cannot be loaded: {error}") from error
     except EnginesError as error:
         raise EngineError(f"{what} does not run: {error}") from error
+
+
+def tune_on_device(engine: LoadedEngine, settings: EngineSettings, like: LoadedInference | None) -> int | None:
+    """Settle the largest batch of a version on a GPU; None: the largest that it can run.
+
+    That is best unless a smaller one was measured to be clearly better: the more frames of a batch, the fewer batches
+    Python has to launch. Lanes are the executor's own choice: they overlap copies, which one lane alone cannot show.
+
+    Args:
+        engine: The version, which is on a device.
+        settings: How it is to run.
+        like: Another version that runs already; where they are alike its batch is taken over.
+
+    Raises:
+        EnginesError: It does not run.
+    """
+    on_device = engine.on_device
+    if settings.max_batch != "auto" or on_device is None:
+        return None if settings.max_batch == "auto" else settings.max_batch
+    if like is not None and _is_alike(engine, like):
+        return min(like.max_batch, on_device.max_batch)
+    smaller = [size for size in on_device.sizes if size < on_device.max_batch]
+    if not (settings.tune_budget_s and smaller):
+        return None
+    largest = measure_best(engine, [1], [on_device.max_batch], settings.tune_budget_s / len(smaller))
+    best = measure_best(engine, [1], smaller, settings.tune_budget_s)
+    if best.seconds_per_frame < largest.seconds_per_frame * (1.0 - TIE):
+        return best.max_batch
+    return on_device.max_batch
 
 
 def runner_settings(settings: EngineSettings) -> RunnerSettings:
@@ -92,6 +124,7 @@ def runner_settings(settings: EngineSettings) -> RunnerSettings:
         fallback=settings.fallback,
         intra_op_threads=1 if settings.intra_op_threads == "auto" else settings.intra_op_threads,
         max_batch=None if settings.max_batch == "auto" else settings.max_batch,
+        batch_mode=BatchMode.EXACT if settings.batch_mode == "auto" else BatchMode(settings.batch_mode),
         memory_limit_bytes=settings.memory_limit_bytes or None,
         arena_extend_strategy=settings.arena_extend_strategy,
         cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
@@ -136,11 +169,12 @@ def least_memory_bytes(bundle: Bundle, lanes: int = 1, max_batch: int = 1) -> in
     return max(file.size_bytes for file in bundle.manifest.files) + (lanes + 1) * max_batch * height * width * depth
 
 
-def _is_alike(engine: LoadedEngine, like: LocalInference) -> bool:
+def _is_alike(engine: LoadedEngine, like: LoadedInference) -> bool:
     """Whether what was measured for one version holds for another."""
     ours, theirs = engine.bundle.manifest, like.engine.bundle.manifest
     return (
         engine.backend == like.engine.backend
+        and (engine.on_device is None) == (like.engine.on_device is None)
         and ours.input == theirs.input
         and engine.file.precision == like.engine.file.precision
     )

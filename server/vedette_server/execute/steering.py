@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from vedette_engines.repository import Listed
     from vedette_server.data.engine import Route, RouteChange, SampledFrame, ShadowSample, ShadowTotals
+    from vedette_server.execute.client import LoadedInference
     from vedette_server.execute.engines import Engines
     from vedette_server.execute.fleet import Loaded
     from vedette_server.execute.line import Line
-    from vedette_server.execute.local import LocalInference
 
 MOST_NAMED = 8
 
@@ -187,7 +187,7 @@ class Steering:
             begin_shadow(engines, line)
         return line.route
 
-    def _like(self, line: Line) -> LocalInference | None:
+    def _like(self, line: Line) -> LoadedInference | None:
         """Return what runs now, for others to take its lanes and batch over."""
         stable = self._engines.fleet.find(line.name, line.route.stable)
         return None if stable is None else stable.inference
