@@ -19,6 +19,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from vedette_server.execute.client import lane_name
 from vedette_server.tracing.events import Events, Passage, Way
 from vedette_server.tracing.file import TraceFile
 
@@ -85,7 +86,7 @@ class Tracer:
 
     def engine(self, label: EngineLabel, place: str = "") -> EngineTrace:
         """Return what records for one engine, of several places (GPUs) for one place of it."""
-        return EngineTrace(self, f"{engine_group(label)}{place and f' on {place}'}")
+        return EngineTrace(self, engine_group(label), place)
 
     def span(self, track: str, name: str, start_s: float, end_s: float, **args: Any) -> None:
         """Record a span.
@@ -246,23 +247,36 @@ class ChannelTrace:
 
 
 class EngineTrace:
-    """Records for one engine, wherever it runs.
+    """Records for one engine in one place.
 
     Args:
         tracer: Takes the records.
         group: Under which name.
+        place: Where it runs; empty: in this process.
     """
 
-    __slots__ = ("_group", "_tracer")
+    __slots__ = ("_group", "_place", "_tracer")
 
-    def __init__(self, tracer: Tracer, group: str) -> None:
+    def __init__(self, tracer: Tracer, group: str, place: str = "") -> None:
         self._tracer = tracer
         self._group = group
+        self._place = place
 
     def ran(self, lane: int, start_s: float, end_s: float, frames: int, *, failed: bool) -> None:
         """Record a batch that the calling thread ran."""
         self._tracer.put(
-            (Events.batch, self._group, lane, start_s, end_s, frames, frames, failed, (), threading.get_ident())
+            (
+                Events.batch,
+                self._group,
+                lane_name(lane, self._place),
+                start_s,
+                end_s,
+                frames,
+                frames,
+                failed,
+                (),
+                threading.get_ident(),
+            )
         )
 
     def came(self, outcome: Outcome, frames: int) -> None:
@@ -276,7 +290,18 @@ class EngineTrace:
         failed = outcome.rows is None
         start_s, end_s = outcome.started_s, outcome.finished_s
         self._tracer.put(
-            (Events.batch, self._group, outcome.lane, start_s, end_s, frames, outcome.size, failed, parts, None)
+            (
+                Events.batch,
+                self._group,
+                lane_name(outcome.lane, self._place),
+                start_s,
+                end_s,
+                frames,
+                outcome.size,
+                failed,
+                parts,
+                None,
+            )
         )
 
 

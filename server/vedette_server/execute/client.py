@@ -35,7 +35,7 @@ class Inference:
         started_s: When the batch left, monotonic seconds.
         finished_s: When its results were there, monotonic seconds.
         error: Why the batch failed; empty when it did not.
-        lane: Which of the engine's lanes ran it, from 0.
+        lane: Which of the engine's lanes ran it, as `lane_name` says.
     """
 
     row: NDArray[np.float32] | None
@@ -43,7 +43,12 @@ class Inference:
     started_s: float
     finished_s: float
     error: str = ""
-    lane: int = 0
+    lane: str = "lane 0"
+
+
+def lane_name(number: int, place: str = "") -> str:
+    """Say which of an engine's lanes is meant; of an engine in several places, in which place (GPU)."""
+    return f"{place}, lane {number}" if place else f"lane {number}"
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from vedette_engines.cuda.base import CudaError
 from vedette_engines.errors import LoadError, RunError
 from vedette_engines.gpu.base import Batch, Outcome
 from vedette_server.batch.batcher import Batcher
+from vedette_server.execute.client import lane_name
 from vedette_server.execute.describing import fit_of, label_of
 from vedette_server.execute.feeds import Feeds, slot_stride, ways
 from vedette_server.execute.reckoning import Reckoning
@@ -133,11 +134,12 @@ class DeviceInference:
         self.engine = engine
         self.workers = 1
         self._device = on_device.device
+        self._place = f"GPU {self.device}"
         self._executor = executor
         self._on_health = on_health
         self._on_ready = on_ready
         self._metrics = metrics
-        trace = None if tracer is None else tracer.engine(self.label, f"GPU {self.device}")
+        trace = None if tracer is None else tracer.engine(self.label, self._place)
         self._reckoning = Reckoning(metrics, on_batch, on_health, trace)
         self._results = Results(on_slot_free)
         self._clock = clock
@@ -354,12 +356,13 @@ class DeviceInference:
         """Take a batch back; on the executor's thread."""
         self._feeds.release([surface.slot for surface in surfaces])
         started, finished, error = outcome.started_s, outcome.finished_s, outcome.error
-        self._reckoning.settle(len(surfaces), started, finished, failed=bool(error), lane=outcome.lane, outcome=outcome)
+        lane = lane_name(outcome.lane, self._place)
+        self._reckoning.settle(len(surfaces), started, finished, failed=bool(error), outcome=outcome)
         if error:
             _log.error("engine %s %s failed on a batch: %s", self.label.name, self.label.version, error)
         if outcome.times is not None:
             self._metrics.batch_times(outcome.times)
-        self._results.end(epoch, Ended(surfaces, outcome.rows, started, finished, error))
+        self._results.end(epoch, Ended(surfaces, outcome.rows, started, finished, error, lane))
         self._on_ready()
 
     # -- the workers ----------------------------------------------------------------------------

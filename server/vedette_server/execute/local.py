@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vedette_server.batch.batcher import Batcher
+from vedette_server.execute.client import lane_name
 from vedette_server.execute.describing import fit_of, label_of
 from vedette_server.execute.reckoning import Reckoning, tell
 from vedette_server.metrics import EngineDepths
@@ -208,7 +209,7 @@ class LocalInference:
         self._on_slot_free()
         number = self._numbers[lane]
         self._reckoning.settle(len(batch), started, finished, failed=bool(error), lane=number)
-        tell(batch, rows, started, finished, error, lane=number)
+        tell(batch, rows, started, finished, error, lane=lane_name(number))
         # The rows are the lane's until it runs again.
         with self._lock:
             del self._began_s[lane]

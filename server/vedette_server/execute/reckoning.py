@@ -100,7 +100,7 @@ def tell(
     *,
     first: int = 0,
     batch_size: int = 0,
-    lane: int = 0,
+    lane: str = "lane 0",
 ) -> None:
     """Tell each surface what became of it.
 
@@ -112,7 +112,7 @@ def tell(
         error: Why it failed; empty when it did not.
         first: Row of the first of them.
         batch_size: Surfaces of the whole batch; 0: these.
-        lane: Which lane ran it.
+        lane: Name of the lane that ran it.
     """
     size = batch_size or len(surfaces)
     for index, surface in enumerate(surfaces, first):

@@ -39,6 +39,7 @@ class Ended:
         started_s: When it left.
         finished_s: When its results were there.
         error: Why it failed; empty: it did not.
+        lane: Name of the lane that ran it.
         told: Surfaces that a worker tells or has told.
     """
 
@@ -47,6 +48,7 @@ class Ended:
     started_s: float
     finished_s: float
     error: str
+    lane: str = "lane 0"
     told: int = 0
 
 
@@ -114,9 +116,16 @@ class Results:
         return bool(self._ended)
 
     def _tell(self, ended: Ended, first: int, end: int, epoch: int) -> None:
-        surfaces = ended.surfaces[first:end]
-        size = len(ended.surfaces)
-        tell(surfaces, ended.rows, ended.started_s, ended.finished_s, ended.error, first=first, batch_size=size)
+        tell(
+            ended.surfaces[first:end],
+            ended.rows,
+            ended.started_s,
+            ended.finished_s,
+            ended.error,
+            first=first,
+            batch_size=len(ended.surfaces),
+            lane=ended.lane,
+        )
         with self._lock:
             if epoch != self._epoch:
                 return

@@ -52,7 +52,7 @@ class Way(NamedTuple):
     read_s: float
     judged_s: float
     engine: str
-    lane: int
+    lane: str
     batch_size: int
 
 
@@ -62,7 +62,7 @@ class Passage(NamedTuple):
     Attributes:
         channel: Its channel.
         sequence: Its number.
-        index: Its verdict's number; None: it got none of its own.
+        verdict_index: Its verdict's number; None: it got none of its own.
         reason: Why it was skipped; None: it was analysed.
         detail: The same in words.
         received_s: It came.
@@ -76,7 +76,7 @@ class Passage(NamedTuple):
 
     channel: str
     sequence: int
-    index: int | None
+    verdict_index: int | None
     reason: SkipReason | None
     detail: str
     received_s: float
@@ -133,8 +133,8 @@ class Events:
         tid = self._row(group, "frames", begin, end)
         number = group.pid * _SEQUENCES + passage.sequence % _SEQUENCES
         args: dict[str, Any] = {"sequence": passage.sequence}
-        if passage.index is not None:
-            args["verdict"] = passage.index
+        if passage.verdict_index is not None:
+            args["verdict"] = passage.verdict_index
         if passage.way is not None:
             args |= {"engine": passage.way.engine, "lane": passage.way.lane, "batch": passage.way.batch_size}
         args["outcome"] = "ANALYSED" if passage.reason is None else passage.reason.name
@@ -154,7 +154,7 @@ class Events:
         self._flow("s", pid, tid, begin, number)
         if passage.way is not None:
             engine = self._group(passage.way.engine)
-            lane = self._track(engine, f"lane {passage.way.lane}")
+            lane = self._track(engine, passage.way.lane)
             self._flow("t", engine.pid, lane, self._us(passage.way.started_s), number)
         if passage.reason is not None:
             self._instant(pid, tid, passage.reason.name, end, {"detail": passage.detail} if passage.detail else {})
@@ -171,7 +171,7 @@ class Events:
     def batch(
         self,
         engine: str,
-        lane: int,
+        lane: str,
         start_s: float,
         end_s: float,
         frames: int,
@@ -186,7 +186,7 @@ class Events:
         args: dict[str, Any] = {"frames": frames, "size": size}
         if failed:
             args["failed"] = True
-        tid, at = self._track(group, f"lane {lane}"), start
+        tid, at = self._track(group, lane), start
         self._span(group.pid, tid, f"batch of {frames}", start, end, "batch", args)
         for name, begin_s, finish_s in parts:
             # The device's clock is read apart from the host's.

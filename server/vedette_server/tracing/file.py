@@ -52,7 +52,10 @@ class TraceFile:
         self._zip = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP_WBITS) if path.suffix == ".gz" else None
         self._first = True
         try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # Not blocking: a named pipe that nobody reads is refused, instead of waiting for a reader.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            self._descriptor = os.open(path, flags, 0o644)
+            os.set_blocking(self._descriptor, True)
             self._claim(self._descriptor)
             self._put(_OPENING)
         except OSError as error:
