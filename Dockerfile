@@ -12,7 +12,8 @@ COPY --from=wheel /wheels /wheels
 RUN python -m venv /opt/vedette \
  && /opt/vedette/bin/pip install --no-cache-dir "vedette[cpu] @ file://$(echo /wheels/vedette-*.whl)"
 
-# CUDA's libraries come as wheels with the extra [gpu]; the base image brings the driver's environment.
+# CUDA's libraries come as wheels with the extras, TensorRT and the video codec likewise: the base image brings the
+# driver's environment and no toolkit. Kernels are compiled already, so no compiler is needed; pycuda would need one.
 FROM nvidia/cuda:13.0.1-base-ubuntu24.04 AS gpu-python
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -26,10 +27,14 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=wheel /wheels /wheels
 RUN python3 -m venv /opt/vedette \
- && /opt/vedette/bin/pip install --no-cache-dir "vedette[gpu] @ file://$(echo /wheels/vedette-*.whl)"
+ && /opt/vedette/bin/pip install --no-cache-dir "vedette[build,gpu,nvdec,tensorrt] @ file://$(echo /wheels/vedette-*.whl)"
 
 FROM gpu-python AS gpu
 COPY --from=gpu-environment /opt/vedette /opt/vedette
+# Decoding needs the driver's video libraries, which the container toolkit leaves out unless it is told.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
+    CUDA_CACHE_PATH=/tmp/cuda-cache
 # The base image has a user of its own with the number 1000.
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin vedette \
  && install -d -o 10001 -g 10001 /engines

@@ -23,7 +23,7 @@ else
   INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help demo test check bench proto docs format lint types contract containers clean
+.PHONY: help demo test check bench gpu gpu-measured proto docs format lint types contract containers clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -99,5 +99,21 @@ docs: $(TEST_READY)  ## Write the tables of the documentation that say what the 
 bench: $(TEST_READY)  ## Set up, then measure; prints ratios
 	@$(BIN)/python -m bench $(ARGS)
 
+# The GPU's extras exclude the usual ones: they get an environment of their own, and make is called again for it.
+GPU_VENV   ?= .venv-gpu
+GPU_EXTRAS ?= gpu,nvdec,tensorrt
+# What the driver leaves in the system: on a PC or server, on a Jetson, under WSL.
+GPU_NODES  := $(wildcard /dev/nvidia[0-9] /dev/nvhost-gpu /dev/dxg)
+
+gpu:  ## With a GPU: set up in .venv-gpu, check, run the GPU tests, then measure (ARGS="--help" tells more)
+	@test -n "$(GPU_NODES)" || { echo "vedette: 'make gpu' needs an NVIDIA GPU and its driver; there is none here" \
+		"(no /dev/nvidia0, /dev/nvhost-gpu or /dev/dxg). Without one: make bench ARGS='gpu --simulated'" >&2; exit 2; }
+	@$(MAKE) --no-print-directory VENV=$(GPU_VENV) EXTRAS=$(GPU_EXTRAS) gpu-measured
+
+gpu-measured: $(TEST_READY)
+	@$(BIN)/vedette gpu check --require gpu,cuda-bindings
+	@$(BIN)/python -m pytest tests/gpu -m gpu
+	@$(BIN)/python -m bench gpu $(ARGS)
+
 clean:  ## Remove the virtual environment and what was written
-	rm -rf $(VENV) out dist build
+	rm -rf $(VENV) $(GPU_VENV) out dist build

@@ -62,6 +62,7 @@ def faults(root: Path) -> list[str]:
     """List what is wrong below ``root``, the project's folder."""
     compose = _yaml(root / "deploy/compose.yaml")
     found = list(_compose_faults(compose, root))
+    found += _gpu_faults(_yaml(root / "deploy/compose.gpu.yaml"), compose, root)
     found += _page_faults((root / "docs/operating.md").read_text(encoding="utf-8"), compose)
     found += _prometheus_faults(_yaml(root / "deploy/prometheus.yaml"), compose)
     found += _grafana_faults(root / "deploy/grafana", compose)
@@ -113,6 +114,40 @@ def _compose_faults(compose: dict[str, Any], root: Path) -> Iterator[str]:
             yield from _volume_faults(name, volume, compose, root)
         if "build" in service:
             yield from _build_faults(name, service["build"], root)
+
+
+def _gpu_faults(over: dict[str, Any], compose: dict[str, Any], root: Path) -> Iterator[str]:
+    """Check the file that lies over the other one where there are GPUs, and what it is laid over."""
+    strangers = over.get("services", {}).keys() - compose["services"].keys()
+    if strangers:
+        yield from (f"compose.gpu: {name} is no service of compose.yaml" for name in sorted(strangers))
+        return
+    merged = _merged(compose, over)
+    yield from (f"compose.gpu: {fault}" for fault in _compose_faults(merged, root))
+    server = merged["services"]["server"]
+    devices = server.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", ())
+    if not any(device.get("driver") == "nvidia" and "gpu" in device.get("capabilities", ()) for device in devices):
+        yield "compose.gpu: server reserves no GPU"
+    stage = _stage(root / "Dockerfile", server["build"]["target"])
+    told = re.search(r"NVIDIA_DRIVER_CAPABILITIES=(\S+)", stage)
+    for wanted in ("compute", "utility", "video"):
+        if told is None or wanted not in told[1].split(","):
+            yield f"Dockerfile: stage {server['build']['target']} asks the driver for no {wanted}"
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay one file over another as compose does, as far as these two need: tables merge, all else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if both else value
+    return merged
+
+
+def _stage(dockerfile: Path, name: str) -> str:
+    """Read the lines of one stage."""
+    stages = re.split(r"^FROM ", dockerfile.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return next((stage for stage in stages if re.match(rf"\S+ AS {re.escape(name)}\n", stage)), "")
 
 
 def _service_faults(service: dict[str, Any], services: dict[str, Any]) -> Iterator[str]:

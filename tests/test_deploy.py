@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +60,11 @@ def test_the_files_have_no_fault() -> None:
         ("deploy/compose.yaml", "VEDETTE_LOG_FORMAT", "VEDETTE_LOGGING", "no variable VEDETTE_LOGGING"),
         ("deploy/compose.yaml", "      - prometheus\n    restart", "      - loki\n    restart", "loki, which is no"),
         ("deploy/compose.yaml", "read_only:", "readonly:", "unknown key readonly"),
+        ("deploy/compose.gpu.yaml", "target: gpu", "target: tpu", "no stage tpu"),
+        ("deploy/compose.gpu.yaml", "  server:", "  worker:", "worker is no service"),
+        ("deploy/compose.gpu.yaml", "driver: nvidia", "driver: cdi", "server reserves no GPU"),
+        ("deploy/compose.gpu.yaml", "VEDETTE_ENGINES_FALLBACK", "VEDETTE_FALLBACK", "no variable VEDETTE_FALLBACK"),
+        ("Dockerfile", "compute,utility,video", "compute,utility", "stage gpu asks the driver for no video"),
         ("deploy/prometheus.yaml", "server:9464", "server:9465", "metrics are on port 9464"),
         ("deploy/prometheus.yaml", "server:9464", "vedette:9464", "vedette is no service"),
         (
@@ -88,6 +96,36 @@ def test_a_planted_fault_is_found(copy: Path, file: str, old: str, new: str, say
     path.write_text(text.replace(old, new), encoding="utf-8")
 
     assert any(says in fault for fault in check_deploy.faults(copy)), check_deploy.faults(copy)
+
+
+def gpu_image() -> str:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    return "".join(stage for stage in text.split("\nFROM ") if "gpu" in stage.partition("\n")[0])
+
+
+def test_the_gpu_image_holds_all_that_a_gpu_can_be_used_with_and_no_compiler() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    installed = re.search(r'"vedette\[([\w,-]+)\] @ file', gpu_image())
+    assert installed is not None
+    named = {re.split(r"[\[><=;]", one)[0].lower() for extra in installed[1].split(",") for one in extras[extra]}
+    wanted = {"onnxruntime-gpu", "tensorrt", "cuda-bindings", "pynvvideocodec", "nvidia-ml-py", "onnxconverter-common"}
+    assert wanted <= named
+    # pip would have to compile these, and two of one module exclude each other.
+    assert not {"pycuda", "onnxruntime"} & named
+    assert not re.search(r"gcc|g\+\+|build-essential|-devel|nvcc", gpu_image())
+
+
+def test_make_gpu_says_in_one_line_what_is_missing_where_there_is_no_gpu(tmp_path: Path) -> None:
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    command = [make, "gpu", "GPU_NODES=", f"GPU_VENV={tmp_path / 'venv'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "needs an NVIDIA GPU" in done.stderr.splitlines()[0]
+    assert "--simulated" in done.stderr
+    assert not (tmp_path / "venv").exists()
 
 
 def test_every_exported_metric_of_ours_is_on_the_dashboard() -> None:
