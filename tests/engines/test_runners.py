@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support_bundles import HEIGHT, WIDTH, toy_answer, toy_bundle, toy_frames, toy_model
+from support_tensorrt_engine import OneDevice
+from vedette_engines.cuda.simulated import SimulatedDevice
 from vedette_engines.errors import LoadError, MissingRuntimeError, RunError
 from vedette_engines.manifest import EngineFile
 from vedette_engines.runners.base import BatchMode, RunnerSettings
@@ -163,7 +165,8 @@ def test_a_provider_that_is_named_but_not_really_used_is_refused(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ONNX Runtime warns of the provider it does not have
         with pytest.raises(LoadError, match=f"CUDAExecutionProvider was asked for, but .* would use {CPU}"):
-            open_engine(bundle, RunnerSettings(providers=("CUDAExecutionProvider",), memory_limit_bytes=1 << 30))
+            wanted = RunnerSettings(providers=("CUDAExecutionProvider",), memory_limit_bytes=1 << 30)
+            open_engine(bundle, wanted, devices=OneDevice(SimulatedDevice()))
         with open_engine(bundle, RunnerSettings()) as engine:
             assert engine.backend == f"onnxruntime:{CPU}"
 

@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING, Any, Self
 import onnxruntime as ort
 
 from vedette_engines.contract import INPUT_NAME
-from vedette_engines.errors import LoadError, RunError
+from vedette_engines.errors import LoadError, MissingRuntimeError, RunError
+from vedette_engines.gpu.onnxruntime_engine import USUAL_MAX_BATCH, OnnxRuntimeDeviceEngine
+from vedette_engines.gpu.onnxruntime_session import open_session
 from vedette_engines.manifest import Backend
 from vedette_engines.runners.gather import GatherBuffer
 from vedette_engines.runners.limits import choose_max_batch
-from vedette_engines.runners.providers import CPU, CUDA, check_used, choose_providers, provider_options
+from vedette_engines.runners.on_device import OnDeviceEngine
+from vedette_engines.runners.providers import (
+    CPU,
+    ON_DEVICE,
+    choose_providers,
+    full_name,
+    profile_options,
+    provider_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +36,95 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vedette_engines.bundle import Bundle
+    from vedette_engines.cuda.base import Device
     from vedette_engines.manifest import EngineFile
     from vedette_engines.runners.base import RunnerSettings
     from vedette_engines.runners.choosing import Choice
+    from vedette_engines.runners.on_device import DeviceSource
 
-# Fatal only: ONNX Runtime writes to stderr what it raises as well.
-_LOG_SEVERITY = 4
+# How a provider's option says yes.
+_YES = ("1", "true", "True")
+
+
+def open_onnxruntime(
+    bundle: Bundle, settings: RunnerSettings, choice: Choice, devices: DeviceSource | None
+) -> OnnxRuntimeEngine | OnnxRuntimeOnDevice:
+    """Load an engine with the providers that the settings want: on a GPU where the first works on one, else here.
+
+    Where no CUDA library is installed for us, a session that copies by itself does for the GPU.
+
+    Raises:
+        LoadError: The runtime refuses the file, or a provider that was asked for is not really used.
+        CudaError: The device is lost.
+    """
+    wanted, may_fall_back = choose_providers(settings, ort.get_available_providers())
+    first, passed_over = wanted, list(choice.passed_over)
+    while wanted and wanted[0] in ON_DEVICE:
+        try:
+            return OnnxRuntimeOnDevice(
+                bundle, settings, replace(choice, passed_over=tuple(passed_over)), devices, wanted
+            )
+        except MissingRuntimeError:
+            break
+        except LoadError as error:
+            if not may_fall_back:
+                raise
+            # Nothing said means what works: then the next is no fall-back.
+            passed_over += [str(error)] if settings.providers else []
+            wanted = wanted[1:]
+    here = settings if wanted == first else _only(settings, wanted or (CPU,))
+    return OnnxRuntimeEngine(bundle, here, replace(choice, passed_over=tuple(passed_over)))
+
+
+def _only(settings: RunnerSettings, wanted: Sequence[str]) -> RunnerSettings:
+    """Leave out what is said to providers that are passed over."""
+    options = {name: of for name, of in settings.provider_options.items() if full_name(name) in wanted}
+    return replace(settings, providers=tuple(wanted), provider_options=options)
+
+
+class OnnxRuntimeOnDevice(OnDeviceEngine):
+    """An ONNX file on its GPU.
+
+    Args:
+        bundle: The engine.
+        settings: How to run it.
+        choice: The file that was chosen.
+        devices: Has the GPUs open; None: one is opened here.
+        wanted: Providers by their full names, in order; the first works on a GPU.
+
+    Raises:
+        LoadError: The runtime refuses the file, or does not run it with these providers.
+        MissingRuntimeError: No CUDA library is installed.
+        CudaError: The device is lost.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        settings: RunnerSettings,
+        choice: Choice,
+        devices: DeviceSource | None,
+        wanted: Sequence[str],
+    ) -> None:
+        file, first, manifest = choice.file, wanted[0], bundle.manifest
+        most = choose_max_batch(bundle, file, settings.max_batch)
+        shapes = profile_options(first, INPUT_NAME, manifest.slot_shape, most or USUAL_MAX_BATCH)
+
+        def load(device: Device) -> OnnxRuntimeDeviceEngine:
+            return OnnxRuntimeDeviceEngine(
+                device,
+                lambda stream: open_session(
+                    bundle.path_of(file), settings, wanted, stream=stream, more=shapes if file.batch is None else {}
+                ),
+                f"engine {bundle.name} {bundle.version}: {file.path}",
+                manifest,
+                file,
+                most,
+                session_per_lane=settings.session_per_lane,
+                graphs=provider_options(first, settings).get("enable_cuda_graph") in _YES,
+            )
+
+        super().__init__(bundle, settings, choice, devices, load)
 
 
 class OnnxRuntimeEngine:
@@ -138,38 +231,10 @@ class OnnxRuntimeLane:
 
 
 def _open_session(bundle: Bundle, file: EngineFile, settings: RunnerSettings) -> Any:
-    what = f"engine {bundle.name} {bundle.version}"
     wanted, may_fall_back = choose_providers(settings, ort.get_available_providers())
-    if CUDA in wanted:
-        ort.preload_dlls()  # CUDA's libraries come as wheels, where the loader does not look by itself
     try:
-        session = ort.InferenceSession(
-            str(bundle.path_of(file)),
-            sess_options=_session_options(settings),
-            providers=[(name, provider_options(name, settings)) for name in wanted],
-            # Off: on a failure it would rebuild the session on another provider, print, and go on in silence.
-            enable_fallback=0,
-        )
-    except Exception as error:  # what ONNX Runtime raises has no common root but this
+        return open_session(bundle.path_of(file), settings, wanted, strict=not may_fall_back)
+    except LoadError as error:
         if may_fall_back and wanted != (CPU,):
             return _open_session(bundle, file, replace(settings, providers=(CPU,), provider_options={}))
-        raise LoadError(f"{what}: ONNX Runtime refuses {file.path} on {', '.join(wanted)}: {error}") from error
-    if not may_fall_back:
-        try:
-            check_used(wanted, session.get_providers())
-        except LoadError as error:
-            raise LoadError(f"{what}: {error}") from None
-    return session
-
-
-def _session_options(settings: RunnerSettings) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = settings.intra_op_threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = _LOG_SEVERITY
-    # Idle threads that spin would take the cores from the decoders.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    return options
+        raise LoadError(f"engine {bundle.name} {bundle.version}: {error}") from error

@@ -72,9 +72,9 @@ def _open(bundle: Bundle, settings: RunnerSettings, choice: Choice, devices: Dev
             from vedette_engines.runners.openvino import OpenVinoEngine  # noqa: PLC0415  (an extra)
 
             return OpenVinoEngine(bundle, settings, choice)
-        from vedette_engines.runners.onnxruntime import OnnxRuntimeEngine  # noqa: PLC0415  (an extra)
+        from vedette_engines.runners.onnxruntime import open_onnxruntime  # noqa: PLC0415  (an extra)
 
-        return OnnxRuntimeEngine(bundle, _without_openvino(settings), choice)
+        return open_onnxruntime(bundle, _without_openvino(settings), choice, devices)
     except ImportError as error:
         raise MissingRuntimeError(
             f"{what} needs {_NAMES[choice.backend]} ({error}): pip install {_EXTRAS[choice.backend]}"

@@ -19,8 +19,15 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
+TENSORRT_RTX = "NvTensorRTRTXExecutionProvider"
 # By the names people say; any other provider goes by its full name.
-SHORT_NAMES = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT, "openvino": OPENVINO}
+SHORT_NAMES = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT, "tensorrt-rtx": TENSORRT_RTX, "openvino": OPENVINO}
+# Providers that come as packages of their own: the module, and what to install. Any other goes by `plugin:MODULE`.
+_PLUGIN_MODULES = {TENSORRT_RTX: "onnxruntime_ep_nv_tensorrt_rtx"}
+PLUGIN_PACKAGES = {TENSORRT_RTX: "onnxruntime-ep-nv-tensorrt-rtx"}
+_PLUGIN = "plugin:"
+# Those that compute in a stream that they are given, on memory of a GPU that is bound.
+ON_DEVICE = (CUDA, TENSORRT, TENSORRT_RTX)
 
 
 def full_name(name: str) -> str:
@@ -28,12 +35,17 @@ def full_name(name: str) -> str:
     return SHORT_NAMES.get(name.lower(), name)
 
 
+def plugin_module(name: str) -> str:
+    """Tell the Python module of a plugin's provider; empty: it is no plugin's."""
+    return name.removeprefix(_PLUGIN) if name.startswith(_PLUGIN) else _PLUGIN_MODULES.get(name, "")
+
+
 def choose_providers(settings: RunnerSettings, available: Sequence[str]) -> tuple[tuple[str, ...], bool]:
     """Tell the providers to try, by their full names, and whether others may take their place.
 
     Args:
         settings: How the engine is to be run.
-        available: The providers that the installed build has.
+        available: The providers that the installed build has, plugins left out.
 
     Raises:
         LoadError: The build has not got one of them, and falling back is not allowed; or options were given for a
@@ -43,6 +55,8 @@ def choose_providers(settings: RunnerSettings, available: Sequence[str]) -> tupl
     may_fall_back = settings.allow_fallback or not wanted
     if not wanted:
         wanted = (CUDA, CPU) if CUDA in available else (CPU,)
+    # Whether a plugin is there, only loading it tells.
+    available = (*available, *(name for name in wanted if plugin_module(name)))
     missing = [name for name in wanted if name not in available]
     if missing and not may_fall_back:
         raise LoadError(
@@ -69,7 +83,7 @@ def check_used(wanted: Sequence[str], used: Sequence[str]) -> None:
 def provider_options(name: str, settings: RunnerSettings) -> dict[str, str]:
     """Tell the options of one provider: what the settings say in their own fields, then what is given by its name."""
     options: dict[str, str] = {}
-    if name in {CUDA, TENSORRT}:
+    if name in ON_DEVICE:
         options["device_id"] = str(settings.device_id)
     if name == CUDA:
         if settings.memory_limit_bytes is not None:
@@ -79,6 +93,36 @@ def provider_options(name: str, settings: RunnerSettings) -> dict[str, str]:
         if settings.cudnn_conv_algo_search:
             options["cudnn_conv_algo_search"] = settings.cudnn_conv_algo_search
     return options | _given(name, settings.provider_options)
+
+
+def stream_options(name: str, stream: int) -> dict[str, str]:
+    """Tell the options that make a provider compute in a stream; none for 0, or where it cannot.
+
+    Args:
+        name: The provider's full name.
+        stream: The driver's handle.
+    """
+    if not stream or name not in ON_DEVICE:
+        return {}
+    # CUDA's takes the handle for the wish; the others are told of it, too.
+    wish = {} if name == CUDA else {"has_user_compute_stream": "1"}
+    return {**wish, "user_compute_stream": str(stream)}
+
+
+def profile_options(name: str, tensor: str, frame: Sequence[int], most: int) -> dict[str, str]:
+    """Tell the options that make TensorRT's providers build for all batches up to a size, and best for that.
+
+    Args:
+        name: The provider's full name; others get none.
+        tensor: The input.
+        frame: Shape of one frame.
+        most: Largest batch.
+    """
+    prefix = {TENSORRT: "trt", TENSORRT_RTX: "nv"}.get(name)
+    if prefix is None:
+        return {}
+    shapes = {kind: "x".join(map(str, (batch, *frame))) for kind, batch in (("min", 1), ("opt", most), ("max", most))}
+    return {f"{prefix}_profile_{kind}_shapes": f"{tensor}:{shape}" for kind, shape in shapes.items()}
 
 
 def _given(name: str, options: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
