@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 
+from vedette_engines.gpu import nvtx
 from vedette_server import log
 from vedette_server.data.config import EngineRef
 from vedette_server.data.outcome import SkipReason
@@ -70,6 +71,8 @@ def run(settings: Settings) -> int:
         SettingsError: The server cannot start as it is told to.
     """
     log.configure(settings.log)
+    if settings.metrics.nvtx:
+        nvtx.switch_on()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # Channels run in parallel; threads inside one small resize would only be in the way.
     cv2.setNumThreads(1)

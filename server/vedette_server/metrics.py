@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
 from vedette_server.errors import SettingsError
+from vedette_server.gpu_metrics import GpuMetrics
 from vedette_server.metrics_export import Exporter
 from vedette_server.metrics_figures import (
     STAGE_BUCKETS_S,
@@ -72,9 +73,14 @@ class Metrics:
         self.registry.register(Exporter(self))
         ProcessCollector(registry=self.registry)
         self.port: int | None = None
+        self._gpus: GpuMetrics | None = None
         if settings.port != "off":
             self._server, self._thread = _listen(settings.host, settings.port, self.registry)
             self.port = self._server.server_port
+            if settings.gpu:
+                self._gpus = GpuMetrics()
+                self._gpus.start()
+                self.registry.register(self._gpus)
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +95,8 @@ class Metrics:
         if self.port is None:
             return
         self.port = None
+        if self._gpus is not None:
+            self._gpus.close()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

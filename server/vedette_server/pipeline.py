@@ -23,6 +23,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from vedette_engines.gpu.nvtx import nvtx_range
 from vedette_server.conversion import Converter, release
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
@@ -312,7 +313,7 @@ class Pipeline:
                 return partial(self._run_batch, job)
         pick = self._pick()
         if pick is not None:
-            return partial(self._converter.convert, *pick)
+            return partial(self._convert, *pick)
         while self._ready:
             entry = self._ready.popleft()
             entry.queued = False
@@ -347,6 +348,10 @@ class Pipeline:
         self._blocked = True
         return None
 
+    def _convert(self, frame: Frame, binding: Binding, slots: list[Slot]) -> None:
+        with nvtx_range("convert"):
+            self._converter.convert(frame, binding, slots)
+
     def _run_batch(self, job: Callable[[], None]) -> None:
         try:
             job()
@@ -357,7 +362,8 @@ class Pipeline:
     def _decode(self, entry: Entry) -> None:
         more = True
         try:
-            more = entry.channel.work()
+            with nvtx_range("decode"):
+                more = entry.channel.work()
         finally:
             with self._lock:
                 entry.running = False

@@ -15,6 +15,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vedette_engines.gpu.nvtx import nvtx_range
 from vedette_server.batch.batcher import Batcher
 from vedette_server.execute.client import lane_name
 from vedette_server.execute.describing import fit_of, label_of
@@ -199,7 +200,8 @@ class LocalInference:
         error = ""
         rows = None
         try:
-            rows = lane.run([surface.slot.pixels for surface in batch])
+            with nvtx_range("compute"):
+                rows = lane.run([surface.slot.pixels for surface in batch])
         except Exception as failure:  # noqa: BLE001 - whatever a runtime throws costs this batch, not the server
             error = f"{type(failure).__name__}: {failure}"
             _log.exception("engine failed on a batch")

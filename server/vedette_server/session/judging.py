@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from vedette_engines.gpu.nvtx import nvtx_range
 from vedette_server.data.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def read_outcome(engine_index: int, inference: Inference, frame: Frame) -> tuple
     if inference.row is None or frame.binding is None:
         return None, inference.error
     try:
-        return frame.binding.reader.read(engine_index, inference, frame), inference.error
+        with nvtx_range("verdict"):
+            return frame.binding.reader.read(engine_index, inference, frame), inference.error
     except Exception as error:  # noqa: BLE001 - a result that cannot be read costs its frame, not the lane
         _log.exception("result could not be read")
         return None, f"result could not be read: {error}"
