@@ -49,7 +49,8 @@ class RunnerSettings:
             without it, it is refused. The reasons are kept in `LoadedEngine.fallback`.
         intra_op_threads: Threads within one run on the CPU; 1 runs in the lane's own thread.
         max_batch: Most frames per run; None: what the bundle allows.
-        batch_mode: Whether batches are padded to powers of two.
+        batch_mode: Whether batches are padded to powers of two; None: on a GPU, where each size has programs and a
+            graph of its own, and nowhere else.
         device_id: Number of the device, for providers that have several.
         memory_limit_bytes: CUDA's `gpu_mem_limit`; None: no limit.
         arena_extend_strategy: CUDA: kNextPowerOfTwo or kSameAsRequested; empty: the runtime's default.
@@ -70,7 +71,7 @@ class RunnerSettings:
     fallback: bool = False
     intra_op_threads: int = 1
     max_batch: int | None = None
-    batch_mode: BatchMode = BatchMode.EXACT
+    batch_mode: BatchMode | None = None
     device_id: int = 0
     memory_limit_bytes: int | None = None
     arena_extend_strategy: str = ""

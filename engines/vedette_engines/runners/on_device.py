@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from vedette_engines.cuda.opening import open_device
 from vedette_engines.errors import LoadError
+from vedette_engines.gpu.lane import LaneSettings
+from vedette_engines.gpu.sync_lane import SyncLane
+from vedette_engines.runners.base import BatchMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,11 +103,8 @@ class OnDeviceEngine:
         """Make one more executor, which waits for each batch."""
         if self._engine is None:
             raise LoadError(f"engine {self._bundle.name} {self._bundle.version} is closed")
-        # Another piece of the package, of which loading alone needs nothing.
-        from vedette_engines.gpu.executor import LaneSettings  # noqa: PLC0415
-        from vedette_engines.gpu.sync_lane import SyncLane  # noqa: PLC0415
-
-        return SyncLane(self._engine, LaneSettings(lanes=1, max_batch=self._max_batch, mode=self._settings.batch_mode))
+        mode = self._settings.batch_mode or BatchMode.BUCKET
+        return SyncLane(self._engine, LaneSettings(lanes=1, max_batch=self._max_batch, mode=mode))
 
     def close(self) -> None:
         """Let go of the engine, and of the device where it was opened here; may be called twice."""

@@ -16,6 +16,7 @@ from vedette_engines.errors import LoadError, MissingRuntimeError, RunError
 from vedette_engines.gpu.onnxruntime_engine import USUAL_MAX_BATCH, OnnxRuntimeDeviceEngine
 from vedette_engines.gpu.onnxruntime_session import open_session
 from vedette_engines.manifest import Backend
+from vedette_engines.runners.base import BatchMode
 from vedette_engines.runners.gather import GatherBuffer
 from vedette_engines.runners.limits import choose_max_batch
 from vedette_engines.runners.on_device import OnDeviceEngine
@@ -188,7 +189,7 @@ class OnnxRuntimeEngine:
             manifest.slot_shape,
             max_batch=self._max_batch,
             fixed_batch=self._file.batch,
-            mode=self._settings.batch_mode,
+            mode=self._settings.batch_mode or BatchMode.EXACT,
         )
         return OnnxRuntimeLane(self._session, manifest.output_name, gather)
 

@@ -15,6 +15,7 @@ import openvino as ov
 from vedette_engines.contract import INPUT_NAME
 from vedette_engines.errors import LoadError, RunError
 from vedette_engines.manifest import Backend
+from vedette_engines.runners.base import BatchMode
 from vedette_engines.runners.gather import GatherBuffer
 from vedette_engines.runners.limits import choose_max_batch
 from vedette_engines.runners.signal_stack import own_signal_stack
@@ -117,7 +118,7 @@ class OpenVinoEngine:
             self._bundle.manifest.slot_shape,
             max_batch=self._max_batch,
             fixed_batch=self._file.batch,
-            mode=self._settings.batch_mode,
+            mode=self._settings.batch_mode or BatchMode.EXACT,
         )
         return OpenVinoLane(self._compiled.create_infer_request(), gather)
 
