@@ -18,9 +18,11 @@ import yaml
 
 from vedette_server.data.outcome import SkipReason
 from vedette_server.data.times import StageTimes
+from vedette_server.gpu_metrics import GPU_FIGURES, GpuSample, families
 from vedette_server.metrics import EngineDepths, Metrics
 from vedette_server.settings import MetricsSettings, ServerSettings
 from vedette_server.settings_options import options
+from vedette_server.worker_words import Past
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +67,7 @@ def faults(root: Path) -> list[str]:
     found += _gpu_faults(_yaml(root / "deploy/compose.gpu.yaml"), compose, root)
     found += _page_faults((root / "docs/operating.md").read_text(encoding="utf-8"), compose)
     found += _prometheus_faults(_yaml(root / "deploy/prometheus.yaml"), compose)
+    found += _rule_faults(_yaml(root / "deploy/alerts.yaml"))
     found += _grafana_faults(root / "deploy/grafana", compose)
     dashboard = json.loads((root / "deploy/grafana/dashboards/vedette.json").read_text(encoding="utf-8"))
     found += _dashboard_faults(dashboard, _datasource_uids(root / "deploy/grafana"))
@@ -80,8 +83,10 @@ def exported_series() -> dict[str, frozenset[str]]:
         metrics.engine("person", "1").watch(EngineDepths)
         metrics.route("person")
         metrics.refused("ANY")
+        metrics.restarted(Past({}, "SIGSEGV", 1.0))
+        gpu = GpuSample(0, "GPU-0", throttled={"thermal": False}, **dict.fromkeys(GPU_FIGURES, 0.0))
         series: dict[str, frozenset[str]] = {}
-        for family in metrics.registry.collect():
+        for family in (*metrics.registry.collect(), *families([(False, gpu)])):
             for sample in family.samples:
                 series[sample.name] = series.get(sample.name, frozenset()) | frozenset(sample.labels)
     return series
@@ -97,7 +102,8 @@ def expression_faults(expression: str, series: dict[str, frozenset[str]]) -> Ite
         for label in _MATCHER.findall(re.sub(r'"[^"]*"', '""', matchers)):
             if label not in series.get(name, frozenset({label})):
                 yield f"{name} has no label {label}"
-    labels = frozenset().union(*(series.get(name, frozenset()) for name in names))
+    # The first two are Prometheus' own.
+    labels = frozenset({"instance", "job"}).union(*(series.get(name, frozenset()) for name in names))
     for group in _GROUPING.findall(expression):
         for label in re.split(r"[,\s]+", group.strip()):
             if label not in labels:
@@ -212,6 +218,21 @@ def _prometheus_faults(prometheus: dict[str, Any], compose: dict[str, Any]) -> I
             yield f"prometheus: {host} is no service of compose.yaml"
         if port != str(MetricsSettings().port):
             yield f"prometheus: {target}: the server's metrics are on port {MetricsSettings().port}"
+    mounts = [volume.split(":")[1] for volume in compose["services"]["prometheus"]["volumes"]]
+    for name in prometheus.get("rule_files", ()):
+        if f"/etc/prometheus/{name}" not in mounts:
+            yield f"prometheus: rules in {name}, which is not mounted"
+
+
+def _rule_faults(rules: dict[str, Any]) -> Iterator[str]:
+    series = exported_series()
+    for group in rules["groups"]:
+        for rule in group["rules"]:
+            where = f"alerts: {rule.get('alert', '?')}"
+            missing = {"alert", "expr", "labels", "annotations"} - rule.keys()
+            if missing:
+                yield f"{where}: lacks {', '.join(sorted(missing))}"
+            yield from (f"{where}: {fault}" for fault in expression_faults(rule.get("expr", ""), series))
 
 
 def _grafana_faults(folder: Path, compose: dict[str, Any]) -> Iterator[str]:

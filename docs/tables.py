@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 from vedette_server.data.outcome import SkipReason
 from vedette_server.data.times import StageTimes
 from vedette_server.errors import RefusedError
+from vedette_server.gpu_metrics import GPU_FIGURES, GpuSample, families
 from vedette_server.metrics import EngineDepths, Metrics
 from vedette_server.rpc.status import canonical_code
 from vedette_server.settings import MetricsSettings
 from vedette_server.settings_options import options
 from vedette_server.settings_page import toml
+from vedette_server.worker_words import Past
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -79,8 +81,10 @@ def metrics() -> str:
         source.engine("person", "1").watch(EngineDepths)
         source.route("person")
         source.refused("ANY")
+        source.restarted(Past({}, "SIGSEGV", 1.0))
+        gpu = GpuSample(0, "GPU-0", throttled={"thermal": False}, **dict.fromkeys(GPU_FIGURES, 0.0))
         rows = []
-        for family in source.registry.collect():
+        for family in (*source.registry.collect(), *families([(False, gpu)])):
             if family.name.startswith("vedette_"):
                 name = family.name + ("_total" if family.type == "counter" else "")
                 labels = dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le")

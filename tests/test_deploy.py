@@ -67,6 +67,9 @@ def test_the_files_have_no_fault() -> None:
         ("Dockerfile", "compute,utility,video", "compute,utility", "stage gpu asks the driver for no video"),
         ("deploy/prometheus.yaml", "server:9464", "server:9465", "metrics are on port 9464"),
         ("deploy/prometheus.yaml", "server:9464", "vedette:9464", "vedette is no service"),
+        ("deploy/prometheus.yaml", "- alerts.yaml", "- rules.yaml", "rules in rules.yaml, which is not mounted"),
+        ("deploy/alerts.yaml", "vedette_gpu_stale)", "vedette_gpu_old)", "no metric vedette_gpu_old"),
+        ("deploy/alerts.yaml", "alert: VedetteDown", "record: down", "alerts: ?: lacks alert"),
         (
             "docs/operating.md",
             "--volume vedette_engines:",
