@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vedette_engines.cuda.ordering import MisuseError
 from vedette_engines.cuda.simulated import SimulatedDevice, VirtualClock
 from vedette_engines.gpu.base import Batch, Outcome, SlotFrame
 from vedette_engines.gpu.executor import Executor, LaneSettings, Member
@@ -78,6 +79,8 @@ class Store:
         self._queue: deque[tuple[float, Batch]] = deque()
         self._random = np.random.default_rng(len(shape))
         self.told: list[Told] = []
+        # What went wrong where nobody looks: in a callback.
+        self.problems: list[MisuseError] = []
         self._pinned: dict[int, Any] = {}
 
     def put(self, count: int, due_s: float = 0.0, then: Callable[[Outcome], None] = lambda _: None) -> Told:
@@ -91,7 +94,12 @@ class Store:
 
         def done(outcome: Outcome) -> None:
             told.outcomes.append(outcome)
-            self._pinned.pop(id(told)).close()
+            try:
+                # Whoever was told may write and give back the memory of the frames.
+                pinned.array[:] = 0
+                self._pinned.pop(id(told)).close()
+            except MisuseError as error:
+                self.problems.append(error)
             then(outcome)
 
         self._pinned[id(told)] = pinned
@@ -148,8 +156,9 @@ class Rig:
     """A device, and an executor on it, on a virtual clock."""
 
     def __init__(self, device: Any = None, **executor: Any) -> None:
-        self.clock = device.clock if device is not None else VirtualClock()
-        self.device: Any = device or SimulatedDevice(self.clock)
+        given: Any = device or SimulatedDevice()
+        self.device = given
+        self.clock: VirtualClock = given.clock
         self.executor = Executor(
             self.device, clock=self.clock, waiting=executor.pop("waiting", VirtualWaiting(self.clock)), **executor
         )

@@ -160,6 +160,14 @@ class Lane:
         """
         return self._last.done()
 
+    def wait(self) -> None:
+        """Wait until the batch is done.
+
+        Raises:
+            CudaError: It failed.
+        """
+        self._last.synchronize()
+
     def synchronize(self) -> None:
         """Wait until nothing is under way.
 
@@ -225,6 +233,11 @@ class Lane:
             for program in self._programs.values():
                 program.enqueue(self._stream)
             self._stream.synchronize()
+        except BaseException:
+            # What was enqueued before still uses the memory that is closed now.
+            with contextlib.suppress(CudaError):
+                self._stream.synchronize()
+            raise
         finally:
             blank.close()
         if self._with_graphs:

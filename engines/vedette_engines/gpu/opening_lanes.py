@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vedette_engines.cuda.base import CudaError
 from vedette_engines.cuda.letterboxing import DeviceLetterbox
-from vedette_engines.errors import LoadError
+from vedette_engines.errors import EnginesError, LoadError
 from vedette_engines.gpu.buckets import choose_sizes
 from vedette_engines.gpu.keeping import Kept
 from vedette_engines.gpu.lane import Lane, frame_bytes, no_annotation, row_bytes
@@ -76,8 +76,7 @@ class OpenLanes:
         """Open a lane in place of one that was discarded.
 
         Raises:
-            LoadError: The engine refuses.
-            CudaError: The device failed.
+            EnginesError: The engine refuses, or the device failed.
         """
         lane = self._lane(number)
         self.lanes.append(lane)
@@ -106,7 +105,7 @@ class OpenLanes:
     def _open_one(self, number: int, *, last_chance: bool) -> None:
         try:
             self.lanes.append(self._lane(number))
-        except (CudaError, LoadError) as error:
+        except EnginesError as error:
             if isinstance(error, CudaError) and error.sticky:
                 raise
             if last_chance:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vedette_engines.cuda.base import CudaError
-from vedette_engines.errors import LoadError, RunError
+from vedette_engines.errors import EnginesError, LoadError, RunError
 from vedette_engines.gpu.base import SlotFrame
 from vedette_engines.gpu.keeping import Kept
 from vedette_engines.gpu.lane import Lane, LaneSettings, frame_bytes, size_of_batch
@@ -79,9 +79,9 @@ class SyncLane:
                 self._recover(lane)
                 raise RunError(f"a batch of {len(frames)} failed: {error}") from error
             try:
-                lane.synchronize()
+                lane.wait()
             except CudaError as error:
-                self._lane = None
+                self._recover(lane)
                 raise RunError(f"a batch of {len(frames)} failed: {error}") from error
             return lane.rows(len(frames))
 
@@ -101,7 +101,7 @@ class SyncLane:
                 for broken in tuple(self._lanes.lanes):
                     self._lanes.discard(broken)
                 self._lane = self._lanes.reopen(0)
-            except (CudaError, LoadError) as error:
+            except EnginesError as error:
                 raise RunError(f"the lane failed and cannot be opened again: {error}") from error
         return self._lane
 
