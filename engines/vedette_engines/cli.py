@@ -39,6 +39,8 @@ from vedette_engines.withdrawn import withdrawal_reasons
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vedette_engines.runners.verdicts import Forecaster
+
 P = ParamSpec("P")
 
 _WRONG_COMMAND = 2
@@ -90,8 +92,8 @@ app.command("view")(_guarded(view_command))
 @app.command("list")
 @_guarded
 def list_command(engines_dir: EnginesDir = None) -> None:
-    """List all engines: the newest version of each first, bad ones with the reason."""
-    typer.echo(listing(_repository(engines_dir).list()))
+    """List all engines: the newest version of each first, what would run them here, bad ones with the reason."""
+    typer.echo(listing(_repository(engines_dir).list(), _forecaster()))
 
 
 @app.command("inspect")
@@ -100,10 +102,11 @@ def inspect_command(
     name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The engine. Default version: the newest.")],
     engines_dir: EnginesDir = None,
 ) -> None:
-    """Show all that an engine's manifest says."""
+    """Show all that an engine's manifest says, and of each file what would run it here, or why nothing would."""
     engine, _, version = name.partition("@")
     bundle = _repository(engines_dir).resolve(engine, version)
-    typer.echo(page(bundle, withdrawal_reasons(bundle.path.parent.parent, bundle.name).get(bundle.version)))
+    withdrawn = withdrawal_reasons(bundle.path.parent.parent, bundle.name).get(bundle.version)
+    typer.echo(page(bundle, _forecaster(), withdrawn))
 
 
 @app.command("verify")
@@ -143,6 +146,12 @@ def _verify(entry: Listed) -> str:
     except BundleError as error:
         return f"bad: {error}"
     return ""
+
+
+def _forecaster() -> Forecaster:
+    from vedette_engines.runners.verdicts import Forecaster  # noqa: PLC0415  (looks at the machine)
+
+    return Forecaster()
 
 
 def _repository(engines_dir: list[Path] | None) -> EngineRepository:

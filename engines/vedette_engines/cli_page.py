@@ -19,34 +19,37 @@ if TYPE_CHECKING:
 
     from vedette_engines.bundle import Bundle
     from vedette_engines.repository import Listed
+    from vedette_engines.runners.verdicts import FileVerdict, Forecaster
 
-_HEADINGS = ("NAME", "VERSION", "TASK", "INPUT", "BACKENDS", "SIZE", "STATE")
+_HEADINGS = ("NAME", "VERSION", "TASK", "INPUT", "BACKENDS", "SIZE", "HERE", "STATE")
 
 
-def listing(entries: Sequence[Listed]) -> str:
+def listing(entries: Sequence[Listed], forecaster: Forecaster) -> str:
     """Write a table with a line for each engine; plain columns, so that it can be piped."""
-    rows = [_HEADINGS, *(_row(entry) for entry in entries)]
+    rows = [_HEADINGS, *(_row(entry, forecaster) for entry in entries)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join(lines)
 
 
-def _row(entry: Listed) -> tuple[str, ...]:
+def _row(entry: Listed, forecaster: Forecaster) -> tuple[str, ...]:
     if entry.bundle is None:
-        return (entry.name, entry.version, "-", "-", "-", "-", f"bad: {entry.reason}")
+        return (entry.name, entry.version, "-", "-", "-", "-", "-", f"bad: {entry.reason}")
     manifest = entry.bundle.manifest
     backends = ",".join(f"{file.backend}/{file.precision}" for file in manifest.files)
     total = sum(file.size_bytes for file in manifest.files)
     size = f"{manifest.input.width}x{manifest.input.height}"
     state = "withdrawn" if entry.withdrawn else "ok"
-    return (entry.name, entry.version, str(manifest.task), size, backends, readable_bytes(total), state)
+    here = forecaster.summary(entry.bundle)
+    return (entry.name, entry.version, str(manifest.task), size, backends, readable_bytes(total), here, state)
 
 
-def page(bundle: Bundle, withdrawn: str | None = None) -> str:
-    """Write all that a manifest says.
+def page(bundle: Bundle, forecaster: Forecaster, withdrawn: str | None = None) -> str:
+    """Write all that a manifest says, and what would run each file here.
 
     Args:
         bundle: The engine.
+        forecaster: Tells what would run here.
         withdrawn: Why it is withdrawn, as far as that was told; None: it is offered.
     """
     manifest = bundle.manifest
@@ -59,7 +62,7 @@ def page(bundle: Bundle, withdrawn: str | None = None) -> str:
         _field("input", _input(manifest)),
         _field("output", _output(manifest)),
         _field("defaults", f"min score {manifest.defaults.min_score:g}, IoU {manifest.defaults.iou:g}"),
-        *(line for file in manifest.files for line in _file_lines(file)),
+        *(line for verdict in forecaster.verdicts(bundle) for line in _file_lines(verdict)),
         *(_field("report", _attachment(bundle, entry)) for entry in manifest.attachments),
     ]
     if manifest.bench is not None:
@@ -98,11 +101,14 @@ def _attachment(bundle: Bundle, entry: Attachment) -> str:
     return f"{bundle.path / entry.path}, {readable_bytes(entry.size_bytes)}"
 
 
-def _file_lines(file: EngineFile) -> list[str]:
-    """Write a file's line, and of a plan one more for what it was built with."""
+def _file_lines(verdict: FileVerdict) -> list[str]:
+    """Write a file's lines: itself, what a plan was built with, and what would run it here."""
+    file = verdict.file
     lines = [_field("file", _file(file))]
     if file.plan is not None:
         lines.append(_field("plan", _plan(file.plan)))
+    default = ", unless another is asked for" if verdict.default else ""
+    lines.append(_field("runs here", f"{verdict.backend}{default}" if verdict.backend else f"no: {verdict.reason}"))
     return lines
 
 

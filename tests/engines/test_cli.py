@@ -152,10 +152,10 @@ def test_list_shows_good_engines_and_bad_ones_with_the_reason(tool: Tool) -> Non
     result = tool.run("list")
     assert result.exit_code == 0
     lines = {tuple(line.split()[:2]): line for line in result.stdout.splitlines()}
-    assert lines["NAME", "VERSION"].split() == ["NAME", "VERSION", "TASK", "INPUT", "BACKENDS", "SIZE", "STATE"]
+    assert lines["NAME", "VERSION"].split() == ["NAME", "VERSION", "TASK", "INPUT", "BACKENDS", "SIZE", "HERE", "STATE"]
     good = lines["tiny", "2"].split()
     assert good[2:5] == ["detector", "64x64", "onnxruntime/fp32"]
-    assert good[-1] == "ok"
+    assert good[-2:] == ["onnxruntime:CPUExecutionProvider", "ok"]
     assert "bad: " in lines["tiny", "1"]
     assert "model.onnx has 7 bytes" in lines["tiny", "1"]
 

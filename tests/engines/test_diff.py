@@ -10,12 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from support_bundles import toy_bundle, toy_manifest, toy_model
+from support_plans import machine
 from vedette_engines.bundle import write_bundle
 from vedette_engines.cli import app
 from vedette_engines.cli_page import listing, page
 from vedette_engines.diff import Difference, diff_bundles
 from vedette_engines.manifest import Attachment, Backend, Bench, Defaults, EngineFile, PlanInfo, Precision
 from vedette_engines.repository import EngineRepository
+from vedette_engines.runners.verdicts import Forecaster
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -229,7 +231,7 @@ def test_a_page_shows_plans_and_reports(tmp_path: Path) -> None:
     plan = EngineFile("model.plan", Backend.TENSORRT, max_batch=32, plan=PLAN)
     bundle = reported(tmp_path, "1", 0.9, files=(EngineFile("model.onnx"), plan))
 
-    text = page(bundle)
+    text = page(bundle, Forecaster(lambda modules=True: machine()))
 
     assert (
         "plan              tensorrt_rtx 1.7.1, for ampere+ on linux-x86_64, batches 1:8:32, 1:1:1, built without a GPU"
@@ -237,4 +239,4 @@ def test_a_page_shows_plans_and_reports(tmp_path: Path) -> None:
     )
     assert f"report            {bundle.path / 'report.json'}, " in text
     assert "withdrawn" not in text
-    assert "tensorrt/fp32" in listing(EngineRepository([tmp_path]).list())
+    assert "tensorrt/fp32" in listing(EngineRepository([tmp_path]).list(), Forecaster(lambda modules=True: machine()))
