@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PARTS = {"__init__", "__main__", "setting", "stages", "cameras", "serving", "echo_server"}
+PARTS = {"__init__", "__main__", "setting", "stages", "cameras", "serving", "echo_server", "timeline"}
+PARTS |= {"gpu_simulated", "gpu_measured", "gpu_fed", "gpu_cameras", "gpu_page"}
 
 
 def describe(path: Path) -> str:
