@@ -107,15 +107,17 @@ class HandExecutor:
         self.members: list[HandMember] = []
         self.flying: list[tuple[HandMember, Batch]] = []
         self.nudges = 0
+        self.hangs = False
 
     def add(self, _engine: object, source: Source, _settings: LaneSettings, _weight: float = 1.0) -> HandMember:
         self.members.append(HandMember(source))
         return self.members[-1]
 
-    def remove(self, member: HandMember, _timeout_s: float = 30.0) -> None:
+    def remove(self, member: HandMember, _timeout_s: float = 30.0) -> bool:
         while (index := next((i for i, (whose, _) in enumerate(self.flying) if whose is member), None)) is not None:
             self.end(index)
         self.members.remove(member)
+        return not self.hangs
 
     def nudge(self) -> None:
         self.nudges += 1

@@ -12,7 +12,7 @@ from support_device import LANES, MAX_BATCH, WAIT_S, Desk
 from vedette_engines.cuda.base import CudaError
 from vedette_engines.errors import LoadError, RunError
 from vedette_server.errors import UndecodableError
-from vedette_server.execute.device import BATCHES_AHEAD, LONGEST_RUN_S
+from vedette_server.execute.device import BATCHES_AHEAD
 from vedette_server.execute.feeds import slot_stride
 from vedette_server.execute.reckoning import FAILURES_UNTIL_UNHEALTHY
 from vedette_server.execute.results import TOLD_AT_ONCE
@@ -126,11 +126,30 @@ def test_several_failures_in_a_row_make_it_unhealthy_and_one_success_healthy_aga
     assert desk.health == 2
 
 
-def test_a_batch_that_hangs_makes_it_unhealthy(desk: Desk):
+def test_a_batch_that_hangs_makes_it_unhealthy_and_keeps_its_memory(desk: Desk):
     desk.executor.members[0].hung_since = desk.now
-    assert desk.part.healthy
-    desk.now += LONGEST_RUN_S + 1
+    desk.executor.hangs = True
     assert not desk.part.healthy
+    desk.part.close()
+    assert desk.devices[0].pinned[0].open
+    assert not desk.engines[0].closed
+
+
+def test_slots_of_a_batch_stand_in_the_order_in_which_they_lie_and_rows_still_find_their_frames(desk: Desk):
+    slots = [desk.part.acquire() for _ in range(MAX_BATCH)]
+    for number, slot in reversed(list(enumerate(slots))):
+        assert slot is not None
+        desk.part.fill(slot, desk.picture(number))  # type: ignore[arg-type]
+        desk.part.submit(desk.surface(slot, number))
+    desk.executor.launch()
+    feeds: Any = desk.executor.flying[0][1].frames
+    size = desk.part.fit.width * desk.part.fit.height * 3
+    assert [feed.at for feed in feeds] == [0, size, 2 * size]
+    desk.executor.end()
+    desk.tell()
+    assert desk.values == {0: 0.0, 1: 1.0, 2: 2.0}
+    again = [desk.part.acquire() for _ in range(MAX_BATCH)]
+    assert again == slots
 
 
 def test_a_large_batch_is_told_by_several_workers(desk: Desk, monkeypatch: pytest.MonkeyPatch):

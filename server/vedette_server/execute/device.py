@@ -13,6 +13,7 @@ Threads: any, except where said otherwise. One short lock; neither the pipeline 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from vedette_engines.gpu.executor import Executor, LaneSettings
 
     from vedette_engines.gpu.base import Feed
+    from vedette_engines.gpu.executor import Executor, LaneSettings
     from vedette_engines.runners.base import LoadedEngine
     from vedette_server.decode.base import Picture
     from vedette_server.execute.client import Surface
@@ -53,8 +54,8 @@ _log = logging.getLogger(__name__)
 BATCHES_AHEAD = 2
 # The first batch of an engine; its lanes ran it once when they were opened.
 WARM_UP_S = 60.0
-# A batch that takes longer hangs.
-LONGEST_RUN_S = 30.0
+# Of so much of the last time the overlap is told.
+OVERLAP_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,10 @@ class DeviceInference:
         """Number of its GPU."""
         return self._device.facts.index
 
+    def overlap(self) -> float:
+        """Tell the share of its GPU's busy time in which copies and computing of several batches ran at once."""
+        return self._executor.figures(OVERLAP_S).overlap
+
     @property
     def takes_pictures(self) -> bool:
         """Whether the device letterboxes."""
@@ -252,9 +257,7 @@ class DeviceInference:
     @property
     def healthy(self) -> bool:
         """Whether it neither failed several times in a row nor hangs, and has its GPU."""
-        since = self._member.hung_since
-        hangs = since is not None and self._clock() - since > LONGEST_RUN_S
-        return not (self._lost or hangs or self._reckoning.fails)
+        return not (self._lost or self._member.hung_since is not None or self._reckoning.fails)
 
     @property
     def idle(self) -> bool:
@@ -322,8 +325,12 @@ class DeviceInference:
             waiting = self._batcher.drain()
             self._results.forget()
         self._metrics.watch(None)
-        self._executor.remove(self._member)
+        ended = self._executor.remove(self._member)
         self._feeds.release([surface.slot for surface in waiting])
+        if not ended:
+            # What hangs may still use all of it.
+            _log.error("engine not closed, a batch of it hangs: %s %s", self.label.name, self.label.version)
+            return
         try:
             with self._device.attached():
                 self._feeds.close()
@@ -343,6 +350,8 @@ class DeviceInference:
             if not surfaces:
                 return None
             epoch = self._results.begin(len(surfaces))
+        # Slots that are neighbours in memory and in the batch go to the device by one copy.
+        surfaces.sort(key=_slot_index)
         frames = [self._feeds.feed(surface.slot) for surface in surfaces]
         self._metrics.fed(ways(frames))
         return Batch(frames, partial(self._end, surfaces, epoch))
@@ -350,7 +359,7 @@ class DeviceInference:
     def batch_due_at(self) -> float | None:
         """Tell the executor when `next_batch` will have something; on its thread."""
         with self._lock:
-            return self._clock() if self._warm_ups else self._batcher.due_at()
+            return -math.inf if self._warm_ups else self._batcher.due_at()
 
     def _end(self, surfaces: Sequence[Surface], epoch: int, outcome: Outcome) -> None:
         """Take a batch back; on the executor's thread."""
@@ -381,3 +390,7 @@ class DeviceInference:
         now = self._clock()
         self._results.end(self._results.begin(len(surfaces)), Ended(surfaces, None, now, now, reason))
         self._on_ready()
+
+
+def _slot_index(surface: Surface) -> int:
+    return surface.slot.index

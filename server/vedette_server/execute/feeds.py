@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Slots begin where a copy engine likes it.
-_ALIGNMENT = 256
 # Pictures of about the same size share staging memory.
 _GRAIN = 64 * 1024
 # The kernel computes places in 32 bits; see `vedette_engines.cuda.letterboxing`.
@@ -241,8 +239,8 @@ class Feeds:
 
 
 def slot_stride(fit: Letterbox) -> int:
-    """Tell the bytes from one slot to the next."""
-    return -(-fit.width * fit.height * 3 // _ALIGNMENT) * _ALIGNMENT
+    """Tell the bytes from one slot to the next: none between them, so that neighbours are uploaded by one copy."""
+    return fit.width * fit.height * 3
 
 
 def ways(feeds: Iterable[Feed]) -> Counter[str]:

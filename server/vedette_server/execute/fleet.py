@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 Key = tuple[str, str]
 # A version that a stream was just opened for is not closed before the stream had time to take it.
 OPENING_S = 5.0
+# At the end a load that is under way is waited for so long.
+LAST_LOAD_S = 30.0
 
 
 class Pool(Protocol):
@@ -144,6 +146,7 @@ class Fleet:
         self._loads: dict[Key, threading.Lock] = {}
         self._loaded: dict[Key, Loaded] = {}
         self._measured: dict[Key, int] = {}
+        self._closed = False
         # Where memory counts, one load at a time: two at once could not be told apart by it.
         self._one_load = threading.Lock()
         self.loading: set[Key] = set()
@@ -180,6 +183,8 @@ class Fleet:
             lock = self._loads.setdefault(key, threading.Lock())
         with lock:
             found = self.find(*key)
+            if self._closed:
+                raise EngineError(f"engine {bundle.name} {bundle.version} is not loaded: the server ends")
             if found is None:
                 with self._one_load if self._settings.memory_budget_bytes else contextlib.nullcontext():
                     found = self._load(bundle, like, quietly=quietly)
@@ -220,6 +225,13 @@ class Fleet:
 
     def close_all(self) -> None:
         """Let go of everything; may be called twice. Nobody runs a batch any more."""
+        with self._lock:
+            self._closed = True
+            loads = tuple(self._loads.values())
+        for load in loads:
+            # Who loads now finishes first: what it loads needs what is closed after this.
+            if load.acquire(timeout=LAST_LOAD_S):
+                load.release()
         with self._lock:
             loaded, self._loaded = tuple(self._loaded.values()), {}
         for one in loaded:
@@ -281,6 +293,8 @@ class Fleet:
         except EnginesError as error:
             inference.close()
             raise EngineError(f"engine {bundle.name} {bundle.version} does not run: {error}") from error
+        for part in parts_of(inference):
+            self._metrics.watch_gpu(part.device, part.overlap)
         return inference
 
     def _lose(self, gpu: int, reason: str) -> None:

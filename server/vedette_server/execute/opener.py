@@ -141,8 +141,9 @@ class GpuOpener:
     def _real_devices(self, on_lost: Callable[[CudaError], None]) -> Devices:
         # Engines that run on the CPU need none of it.
         from vedette_engines.gpu.devices import Devices  # noqa: PLC0415
+        from vedette_engines.gpu.nvtx import nvtx_range  # noqa: PLC0415
 
-        return Devices(self._library, on_lost=on_lost)
+        return Devices(self._library, on_lost=on_lost, annotate=nvtx_range)
 
     def _lose(self, gpu: int, error: CudaError) -> None:
         with self._lock:

@@ -69,6 +69,10 @@ class Slot:
         self.release()
 
 
+def _index(slot: Slot) -> int:
+    return slot.index
+
+
 class SlotPool:
     """A fixed number of slots.
 
@@ -126,13 +130,13 @@ class SlotPool:
             self._release(slot)
 
     def release_all(self, slots: Iterable[Slot]) -> None:
-        """Give back the slots of a batch, under one lock.
+        """Give back the slots of a batch, under one lock; they are acquired again in the order of their numbers.
 
         Raises:
             ValueError: As `release`; those before the wrong one are given back.
         """
         with self._lock:
-            for slot in slots:
+            for slot in sorted(slots, key=_index, reverse=True):
                 self._release(slot)
 
     def _release(self, slot: Slot) -> None:
