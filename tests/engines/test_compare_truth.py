@@ -173,6 +173,16 @@ def test_frames_are_taken_evenly_from_all_that_are_known(tmp_path: Path) -> None
     assert [frame.index for _, frame in found] == [2, 7, 12, 17]
 
 
+def test_frames_beyond_what_memory_has_room_for_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number}.png" for number in range(3)]
+    drawn(tmp_path / "p", *names)
+    clips = find_clips([tmp_path / "p"], "--validation")
+    monkeypatch.setattr("vedette_engines.footage.frames.MAX_HELD_BYTES", 2 * 16 * 16 * 3)
+    assert len(find_frames("t", frames_of(*names), clips, InputSpec(16, 16), 2, lambda _: None)) == 2
+    with pytest.raises(ImportInputError, match="3 frames of 16x16 take"):
+        find_frames("t", frames_of(*names), clips, InputSpec(16, 16), 9, lambda _: None)
+
+
 def corner_finder(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     """See one `a` in the upper left quarter of the input of every frame."""
     rows = np.zeros((len(frames), 8, 6), np.float32)

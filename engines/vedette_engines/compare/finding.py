@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from vedette_engines.errors import ImportInputError
-from vedette_engines.footage.frames import read_at
+from vedette_engines.footage.frames import check_memory, read_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,6 +53,7 @@ def find_frames(
         say(f"{name}: {len(missing)} of {len(wanted)} frames are not in the footage ({_some(missing)})")
     places = sorted(found)
     taken = min(count, len(places))
+    check_memory(taken, spec)
     chosen = [places[(2 * i + 1) * len(places) // (2 * taken)] for i in range(taken)]
     pairs = []
     for number, clip in enumerate(clips):

@@ -78,7 +78,7 @@ def read_footage(
     if count < 1:
         raise ImportInputError(f"the number of frames is {count}; allowed is 1 or more")
     lengths = [clip_length(clip) for clip in clips]
-    _check_memory(min(count, sum(lengths)), spec)
+    check_memory(min(count, sum(lengths)), spec)
     frames: list[FootageFrame] = []
     for clip, length, share in zip(clips, lengths, _shares(lengths, count), strict=True):
         wanted = [(2 * i + 1) * length // (2 * share) for i in range(share)]
@@ -89,8 +89,12 @@ def read_footage(
     return frames
 
 
-def _check_memory(count: int, spec: InputSpec) -> None:
-    """Refuse before the work what would not fit into memory after it."""
+def check_memory(count: int, spec: InputSpec) -> None:
+    """Refuse before the work what would not fit into memory after it.
+
+    Raises:
+        ImportInputError: So many frames take more than `MAX_HELD_BYTES`.
+    """
     each = spec.width * spec.height * 3
     if count * each > MAX_HELD_BYTES:
         raise ImportInputError(
