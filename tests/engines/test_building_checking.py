@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -9,6 +10,7 @@ import pytest
 
 from support_building import colour_model, write_material
 from vedette_engines.building.build import Builder
+from vedette_engines.building.report import Outcome
 from vedette_engines.cli_build import defaults
 from vedette_engines.cli_build_request import build_request
 from vedette_engines.errors import ImportInputError
@@ -77,6 +79,25 @@ def test_the_wishes_for_plans_are_all_taken(place: Path) -> None:
     assert plans.tf32
     assert plans.profiles == ((1, 8, 32), (2, 2, 2))
     assert plans.workspace_bytes == 3 << 29
+
+
+def test_a_head_of_ones_own_that_has_changed_makes_the_engine_anew(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from vedette_engines.graft.heads.classifier import ClassifierHead\n\n\nclass Mine(ClassifierHead):\n"
+    code += "    name = 'mine'\n"
+    (place / "my_own_head.py").write_text(code)
+    monkeypatch.syspath_prepend(place)
+    head = importlib.import_module("my_own_head").Mine()
+
+    def stages() -> dict[str, Outcome]:
+        report = Builder(request(place, head="mine"), lambda line: None, {"mine": head}).run()
+        return {stage.name: stage.outcome for stage in report.stages}
+
+    assert stages() == {"export": Outcome.DONE, "engine": Outcome.DONE}
+    assert stages() == {"export": Outcome.REUSED, "engine": Outcome.REUSED}
+    (place / "my_own_head.py").write_text(code + "    # and now for something else\n")
+    assert stages() == {"export": Outcome.REUSED, "engine": Outcome.DONE}
 
 
 def test_a_file_is_called_as_its_user_calls_it(place: Path) -> None:

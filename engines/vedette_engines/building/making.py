@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vedette_engines.building.versions import plugins_digest
 from vedette_engines.compare.gates import TensorGate, judge
 from vedette_engines.compare.tensors import compare_tensors
 from vedette_engines.footage.clips import clips_digest
 from vedette_engines.footage.frames import read_frames
+from vedette_engines.graft.registry import known_heads
 from vedette_engines.importing import make_engine
 from vedette_engines.manifest_file import read_manifest, write_manifest
 from vedette_engines.sources.opening import export_source
@@ -72,7 +74,8 @@ def make(bench: Workbench, exported: StepResult, clips: Sequence[Clip], heads: M
         if entry.name not in {"root", "model", "called", "frames"}
     }
     gate = TensorGate.from_bounds(bench.request.gates)
-    inputs = {"export": exported.key, "options": options, "clips": clips_digest(clips), "gate": gate}
+    inputs: dict[str, Any] = {"export": exported.key, "options": options, "clips": clips_digest(clips), "gate": gate}
+    inputs |= {"heads": plugins_digest((known_heads() if heads is None else heads).values())}
 
     def footage(border: InputSpec) -> Sequence[Sample]:
         return read_frames(clips, border, PARITY_FRAMES) if clips else []

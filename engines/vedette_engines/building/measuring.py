@@ -61,7 +61,9 @@ def measure(bench: Workbench, package: Package, wish: BenchWish, *, torch: bool)
             say(", ".join(f"{name} {cell}" for name, cell in zip(COLUMNS, row, strict=True)))
         return {"tables": [{"title": "Measured", "columns": list(COLUMNS), "rows": rows}]}
 
-    return bench.stage("bench", {"package": package.key, "wish": wish, "torch": torch}, produce)
+    # Figures of another machine, which a folder that moves about may hold, are not this one's.
+    inputs = {"package": package.key, "wish": wish, "torch": torch, "machine": dict(bench.report.machine)}
+    return bench.stage("bench", inputs, produce)
 
 
 def _rows(report: BenchReport) -> list[list[str]]:

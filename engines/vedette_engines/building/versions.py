@@ -5,11 +5,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import vedette_engines
+from vedette_engines.errors import ImportInputError
 from vedette_engines.plans.gpus import find_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vedette_engines.graft.head import Head
 
 LIBRARIES = (
     "vedette",
@@ -48,6 +56,31 @@ def code_digest() -> str:
     for path in sorted(folder.rglob("*.py")):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def plugins_digest(heads: Iterable[Head]) -> dict[str, str]:
+    """Hash the sources of heads from outside this package, by the heads' names: changed, they make other engines."""
+    own = vedette_engines.__name__
+    found = {}
+    for head in heads:
+        modules = {kind.__module__ for kind in type(head).__mro__} - {"builtins", "typing", "abc"}
+        foreign = sorted(module for module in modules if module.partition(".")[0] != own)
+        if foreign:
+            found[head.name] = hashlib.sha256(b"".join(_sources(module) for module in foreign)).hexdigest()
+    return found
+
+
+def _sources(module: str) -> bytes:
+    """Read a module, and those beside it where it is part of a package."""
+    origin = getattr(sys.modules.get(module), "__file__", None)
+    if origin is None:
+        return b""
+    file = Path(origin)
+    files = sorted(file.parent.glob("*.py")) if "." in module or file.name == "__init__.py" else [file]
+    try:
+        return b"".join(path.name.encode() + b"\0" + path.read_bytes() + b"\0" for path in files)
+    except OSError as error:
+        raise ImportInputError(f"{module}: cannot be read: {error}") from error
 
 
 def machine() -> dict[str, str]:
