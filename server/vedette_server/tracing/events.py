@@ -13,6 +13,7 @@ Threads: used by the writer alone.
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections import deque
@@ -27,6 +28,8 @@ SERVER = "vedette serve"
 # Numbers of flows stay exact where numbers are floating-point: 2^20 groups times 2^32 packets.
 _SEQUENCES = 1 << 32
 _json = json.JSONEncoder(separators=(",", ":")).encode
+# Of channels, engines and tasks, which come again with every frame.
+_quoted = functools.lru_cache(maxsize=4096)(json.dumps)
 # Stages that every analysed frame goes through; the others are left out where they take no time.
 STAGES = ("receive", "decode", "wait", "convert", "batch", "execute", "post")
 _FLOW = '"cat":"frame","name":"frame"'
@@ -128,45 +131,41 @@ class Events:
 
     def frame(self, passage: Passage) -> None:
         """Write a packet's way: a span for all of it, and one within for each stage."""
-        group = self._group(passage.channel)
-        begin, end = self._us(passage.received_s), self._us(passage.received_s + passage.total_s)
+        group, end_s = self._group(passage.channel), passage.received_s + passage.total_s
+        zero, pid, way = self._began_us, group.pid, passage.way
+        begin, end = self._us(passage.received_s), self._us(end_s)
         tid = self._row(group, "frames", begin, end)
-        number = group.pid * _SEQUENCES + passage.sequence % _SEQUENCES
-        args: dict[str, Any] = {"sequence": passage.sequence}
+        args = f'"sequence":{passage.sequence},"outcome":"{passage.reason.name if passage.reason else "ANALYSED"}"'
         if passage.verdict_index is not None:
-            args["verdict"] = passage.verdict_index
-        if passage.way is not None:
-            args |= {"engine": passage.way.engine, "lane": passage.way.lane, "batch": passage.way.batch_size}
-        args["outcome"] = "ANALYSED" if passage.reason is None else passage.reason.name
-        self._span(group.pid, tid, f"frame {passage.sequence}", begin, end, "frame", args)
-        out, pid = self._out, group.pid
-        at = begin
-        for name, start_s, end_s in _stages(passage, passage.received_s + passage.total_s):
+            args += f',"verdict":{passage.verdict_index}'
+        if way is not None:
+            args += f',"engine":{_quoted(way.engine)},"lane":"{way.lane}","batch":{way.batch_size}'
+        self._span(pid, tid, f'"frame {passage.sequence}"', begin, end, "frame", args)
+        add, at = self._out.append, begin
+        for name, start_s, until_s in _stages(passage, end_s):
             # Clocks are read on several threads, and spans must not overlap by a tick.
-            start = max(self._us(start_s), at)
-            at = min(max(self._us(end_s), start), end)
-            start = min(start, at)
-            if start == at and name not in STAGES:
-                continue
-            out.append(
-                f'{{"ph":"X","pid":{pid},"tid":{tid},"ts":{start},"dur":{at - start},"cat":"stage","name":"{name}"}}'
-            )
+            start = min(max(int(start_s * 1e6) - zero, at), end)
+            at = min(max(int(until_s * 1e6) - zero, start), end)
+            if start < at or name in STAGES:
+                add(
+                    f'{{"ph":"X","pid":{pid},"tid":{tid},"ts":{start},"dur":{at - start},'
+                    f'"cat":"stage","name":"{name}"}}'
+                )
+        number = pid * _SEQUENCES + passage.sequence % _SEQUENCES
         self._flow("s", pid, tid, begin, number)
-        if passage.way is not None:
-            engine = self._group(passage.way.engine)
-            lane = self._track(engine, passage.way.lane)
-            self._flow("t", engine.pid, lane, self._us(passage.way.started_s), number)
+        if way is not None:
+            engine = self._group(way.engine)
+            self._flow("t", engine.pid, self._track(engine, way.lane), self._us(way.started_s), number)
         if passage.reason is not None:
             self._instant(pid, tid, passage.reason.name, end, {"detail": passage.detail} if passage.detail else {})
 
     def work(self, thread: int, name: str, channel: str, sequence: int, start_s: float, end_s: float) -> None:
         """Write what a worker did for one frame."""
-        tid = self._thread(thread)
+        tid = self._threads.get(thread) or self._thread(thread)
         start, pid = self._us(start_s), self._server.pid
-        group = self._group(channel)
-        args = {"channel": channel, "sequence": sequence}
-        self._span(pid, tid, name, start, self._us(end_s), "work", args)
-        self._flow("t", pid, tid, start, group.pid * _SEQUENCES + sequence % _SEQUENCES)
+        args = f'"channel":{_quoted(channel)},"sequence":{sequence}'
+        self._span(pid, tid, _quoted(name), start, self._us(end_s), "work", args)
+        self._flow("t", pid, tid, start, self._group(channel).pid * _SEQUENCES + sequence % _SEQUENCES)
 
     def batch(
         self,
@@ -183,26 +182,17 @@ class Events:
         """Write a batch on its lane, with what of it ran when, and on the worker that ran it."""
         group = self._group(engine)
         start, end = self._us(start_s), self._us(end_s)
-        args: dict[str, Any] = {"frames": frames, "size": size}
-        if failed:
-            args["failed"] = True
+        args = f'"frames":{frames},"size":{size}' + (',"failed":true' if failed else "")
         tid, at = self._track(group, lane), start
-        self._span(group.pid, tid, f"batch of {frames}", start, end, "batch", args)
+        self._span(group.pid, tid, f'"batch of {frames}"', start, end, "batch", args)
         for name, begin_s, finish_s in parts:
             # The device's clock is read apart from the host's.
             begin = min(max(self._us(begin_s), at), end)
             at = min(max(self._us(finish_s), begin), end)
-            self._span(group.pid, tid, name, begin, at, "batch", None)
+            self._span(group.pid, tid, _quoted(name), begin, at, "batch", "")
         if thread is not None:
-            self._span(
-                self._server.pid,
-                self._thread(thread),
-                f"run {engine.removeprefix('engine ')}",
-                start,
-                end,
-                "work",
-                {"frames": frames},
-            )
+            what = _quoted(f"run {engine.removeprefix('engine ')}")
+            self._span(self._server.pid, self._thread(thread), what, start, end, "work", f'"frames":{frames}')
         self._counter(group.pid, "batch size", start, frames)
 
     def told(self, channel: str, start_s: float, end_s: float, first: int, last: int, sequences: Sequence[int]) -> None:
@@ -210,8 +200,8 @@ class Events:
         group = self._group(channel)
         start, end = self._us(start_s), self._us(end_s)
         tid = self._row(group, "verdicts told", start, end)
-        name = f"verdict {first}" if first == last else f"verdicts {first} to {last}"
-        self._span(group.pid, tid, name, start, end, "verdict", {"first": first, "last": last})
+        name = f'"verdict {first}"' if first == last else f'"verdicts {first} to {last}"'
+        self._span(group.pid, tid, name, start, end, "verdict", f'"first":{first},"last":{last}')
         for sequence in sequences:
             self._flow("f", group.pid, tid, start, group.pid * _SEQUENCES + sequence % _SEQUENCES)
         group.sent.append((last, end))
@@ -225,15 +215,15 @@ class Events:
         if told is not None:
             told = min(told, now)
             tid = self._row(group, "until acknowledged", told, now)
-            self._span(group.pid, tid, f"through {through}", told, now, "verdict", {"through": through})
+            self._span(group.pid, tid, f'"through {through}"', told, now, "verdict", f'"through":{through}')
 
     def span(self, track: str, name: str, start_s: float, end_s: float, args: Mapping[str, Any]) -> None:
         """Write anything else: `track` is GROUP/TRACK."""
         group_name, _, track_name = track.rpartition("/")
         group = self._group(group_name or SERVER)
-        self._span(
-            group.pid, self._track(group, track_name), name, self._us(start_s), self._us(end_s), "span", dict(args)
-        )
+        tid = self._track(group, track_name)
+        more = _json(dict(args))[1:-1]
+        self._span(group.pid, tid, _quoted(name), self._us(start_s), self._us(end_s), "span", more)
 
     def figure(self, group: str, name: str, now_s: float, value: int) -> None:
         """Write a figure when it has changed."""
@@ -294,13 +284,12 @@ class Events:
 
     # -- events ---------------------------------------------------------------------------------
 
-    def _span(
-        self, pid: int, tid: int, name: str, start: int, end: int, kind: str, args: Mapping[str, Any] | None
-    ) -> None:
-        more = f',"args":{_json(args)}' if args else ""
+    def _span(self, pid: int, tid: int, name: str, start: int, end: int, kind: str, args: str) -> None:
+        """Write a span; its name with its quotes, its arguments without their braces: to encode them costs most."""
+        more = f',"args":{{{args}}}' if args else ""
         self._out.append(
-            f'{{"ph":"X","pid":{pid},"tid":{tid},"ts":{start},"dur":{max(end - start, 0)},"cat":"{kind}",'
-            f'"name":{_json(name)}{more}}}'
+            f'{{"ph":"X","pid":{pid},"tid":{tid},"ts":{start},"dur":{end - start if end > start else 0},'
+            f'"cat":"{kind}","name":{name}{more}}}'
         )
 
     def _flow(self, phase: str, pid: int, tid: int, at: int, number: int) -> None:
