@@ -60,7 +60,16 @@ def check(settings: Settings) -> None:
     Raises:
         SettingsError: Names the keys and what is allowed.
     """
-    for step in (_check_tls, _check_exposure, _check_sizes, _check_preload, _check_weights, _check_devices):
+    steps = (
+        _check_tls,
+        _check_exposure,
+        _check_sizes,
+        _check_preload,
+        _check_weights,
+        _check_devices,
+        _check_supervise,
+    )
+    for step in steps:
         step(settings)
 
 

@@ -13,6 +13,7 @@ from vedette_server import cli
 from vedette_server.errors import SettingsError
 from vedette_server.settings_load import load
 from vedette_server.settings_options import options
+from vedette_server.supervise import Plan
 
 runner = CliRunner()
 
@@ -88,6 +89,64 @@ def test_a_wrong_value_gets_one_line_and_exit_code_2(served, arguments, message)
     assert message in line
     assert result.stdout == ""
     assert not served
+
+
+class BecameError(Exception):
+    """What this process would have become."""
+
+
+@pytest.fixture
+def became(served, monkeypatch):
+    """Let the command supervise, and catch what it puts in this process's place."""
+
+    def execv(path, arguments):
+        raise BecameError(path, arguments)
+
+    monkeypatch.delenv("VEDETTE_SUPERVISE_ENABLED")
+    monkeypatch.setattr(cli.os, "execv", execv)
+
+    def run(*arguments):
+        result = runner.invoke(cli.serve, arguments)
+        assert isinstance(result.exception, BecameError), result.output
+        path, argv = result.exception.args
+        assert path == argv[0] == sys.executable
+        assert argv[1:4] == ["-P", "-m", "vedette_server.supervise"]
+        assert argv[5:9] == [sys.executable, "-P", "-m", "vedette_server"]
+        return Plan.read(argv[4]), argv[9:]
+
+    return run
+
+
+def test_the_worker_of_the_supervisor_gets_the_settings_that_were_given(became, served, tmp_path):
+    file = tmp_path / "v.toml"
+    file.write_text("[server]\nmax_channels = 7\n")
+    flags = ["--config", str(file), "--engine", "a", "--engine", "b@2", "--max-wait-ms", "20", "--no-reflection"]
+    flags += ["--metrics-port", "off", "--state-file", "--odd name", "--insecure"]
+    _, worker_flags = became(*flags)
+    assert runner.invoke(cli.worker, worker_flags).exit_code == 0
+    assert runner.invoke(cli.worker, flags).exit_code == 0
+    assert served[0] == served[1]
+    assert served[0].engines.preload == ("a", "b@2")
+
+
+def test_the_supervisor_is_told_what_the_settings_say(became):
+    plan, _ = became("--port", "0", "--max-restarts", "2", "--hang-timeout-s", "9", "--log-format", "json")
+    assert (plan.host, plan.port, plan.metrics_port, plan.json) == ("127.0.0.1", 0, 9464, True)
+    assert (plan.limits.most, plan.limits.backoff_s, plan.patience.hang_s) == (2, 1.0, 9.0)
+    plan, _ = became("--metrics-port", "off")
+    assert plan.metrics_port is None
+
+
+@pytest.mark.parametrize("arguments", [["--port", "many"], ["--hang-timeout-s", "1"], ["--restart-backoff-s", "60"]])
+def test_wrong_settings_are_told_before_there_is_a_supervisor(became, arguments):
+    result = runner.invoke(cli.serve, arguments)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_without_supervision_and_as_the_worker_it_serves_in_this_process(became, served):
+    assert runner.invoke(cli.serve, ["--no-supervise"]).exit_code == 0
+    assert runner.invoke(cli.worker, ["--supervise"]).exit_code == 0
+    assert len(served) == 2
 
 
 def test_an_error_of_the_start_gets_one_line_and_exit_code_2(served):
