@@ -130,7 +130,7 @@ class SimulatedStream:
         self, target: SimulatedPinned, source: SimulatedBuffer, size: int, *, target_at: int = 0, source_at: int = 0
     ) -> None:
         """Copy to pinned memory; until it is done there is a pattern in it."""
-        into, out_of = Use(target, target_at, size, writes=True), Use(source, source_at, size, writes=False)
+        into, out_of = Use(target, target_at, size, writes=True), self._use(source, (source_at, size))
         device = self._device
 
         def enqueue(stream: SimulatedStream) -> None:
@@ -151,7 +151,7 @@ class SimulatedStream:
         self, target: SimulatedBuffer, source: SimulatedBuffer, size: int, *, target_at: int = 0, source_at: int = 0
     ) -> None:
         """Copy on the device."""
-        into, out_of = Use(target, target_at, size, writes=True), Use(source, source_at, size, writes=False)
+        into, out_of = Use(target, target_at, size, writes=True), self._use(source, (source_at, size))
 
         def finish(_: float) -> None:
             into.bytes[:] = out_of.bytes

@@ -20,7 +20,7 @@ MAX_PACKETS_LATER = 48
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A packet that has no answer yet; travels through FFmpeg as the opaque field of packet and frame.
+    """A packet that has no answer yet; travels through the decoder, as FFmpeg's opaque field of packet and frame.
 
     Attributes:
         packet: The packet; None once it is answered, so that a held picture does not hold its bytes.
@@ -121,6 +121,18 @@ class AnswerQueue:
             and not any(_is_before(w, p) for w in waiting)
         ]
         return self._give(ready)
+
+    def give_up(self, reason: SkipReason, detail: str, but: Pending | None = None) -> None:
+        """Answer without a picture whatever has no answer yet: what would give it one is lost.
+
+        Args:
+            reason: Why there is none.
+            detail: In words.
+            but: A packet that keeps waiting.
+        """
+        for pending in self._pending:
+            if pending is not but:
+                self.resolve(pending, reason, detail)
 
     def finish(self) -> list[Decoded]:
         """Answer everything that is left."""

@@ -1,9 +1,10 @@
-"""Decode one channel's compressed video: H.264, HEVC, AV1, VP9, MPEG-4 part 2, through PyAV.
+"""Decode one channel's compressed video: H.264, HEVC, AV1, VP9, MPEG-4 part 2.
 
-Two questions are answered apart. What comes of a packet, FFmpeg says: one packet in, its picture out
-some packets later, tied to it by the opaque field that FFmpeg carries from packet to frame. Whether a
-picture may be believed, ``references`` says from the headers, and FFmpeg says by its errors, its
-messages and its corrupt flag. A picture that one of them doubts is answered without pixels.
+Two questions are answered apart. What comes of a packet, a backend says (`backend.py`): one packet in, its
+picture out some packets later, tied to it by what FFmpeg, or a GPU's decoder, carries from packet to frame.
+Whether a picture may be believed, ``references`` says from the headers, and FFmpeg says by its errors, its
+messages and its corrupt flag. A picture that one of them doubts is answered without pixels. Where decoding
+begins anew, and only there, a chooser may put another backend into the place of the one that was.
 
 While decoding waits for a place to start, pictures are answered LOST_REFERENCE unseen: they cost
 nothing, and FFmpeg is not confused by what it cannot decode.
@@ -19,76 +20,57 @@ damaged, are the remedy. Losses that leave no trace in headers or times are name
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, cast
-
-import av
-import av.logging
-from av.codec.context import Flags
-from av.error import FFmpegError
+from typing import TYPE_CHECKING
 
 from vedette_server.data.format import Codec
 from vedette_server.data.outcome import SkipReason
 from vedette_server.decode.answers import AnswerQueue, Pending
+from vedette_server.decode.backend import Backend, BackendLostError, Shown, Start
 from vedette_server.decode.bitstream.inspect import open_reader
-from vedette_server.decode.damage import damage_in, tells_only_of_references
+from vedette_server.decode.damage import tells_only_of_references
 from vedette_server.decode.references.gaps import TimeGaps
 from vedette_server.decode.references.opening import open_references
-from vedette_server.decode.video_picture import VideoPicture
+from vedette_server.decode.software import DECODERS, NAL_CODECS, SoftwareBackend
 from vedette_server.errors import InvalidError, PictureTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from av.stream import Stream
-    from av.video.codeccontext import VideoCodecContext
-    from av.video.frame import VideoFrame
-
     from vedette_server.data.format import VideoFormat
     from vedette_server.data.packet import Packet
+    from vedette_server.decode.backend import Chooser
     from vedette_server.decode.base import Decoded
     from vedette_server.decode.bitstream.unit import AccessUnit
     from vedette_server.decode.limits import PictureLimits
 
-_DECODERS = {
-    Codec.H264: "h264",
-    Codec.HEVC: "hevc",
-    Codec.AV1: "libdav1d",
-    # FFmpeg's own VP9 decoder costs the same and takes cut-off data for a picture.
-    Codec.VP9: "libvpx-vp9",
-    Codec.MPEG4: "mpeg4",
-}
-_NAL_CODECS = {Codec.H264, Codec.HEVC}
 _REORDERING = {Codec.H264, Codec.HEVC, Codec.MPEG4}
 # VP9 and MPEG-4 headers do not count pictures: a missing one shows in the times alone.
 _TIME_TOLERANCE = {Codec.VP9: 1.5, Codec.MPEG4: 1.5}
 _OTHER_TOLERANCE = 8.0
 _MAX_EXTRADATA_BYTES = 1 << 20
-_CODED_MARGIN_PX = 128
 _MAX_PARAMETERS = 16
 
 
 class VideoDecoder:
     """Decodes the packets of one channel; see the module for what it believes.
 
-    One thread, no delay but the stream's own reordering. FFmpeg's messages are read on the thread that
-    decodes, so PyAV's log level and its folding of repeated messages are set for the whole process.
-
     Args:
         fmt: The stream's coding; its ``extradata`` may be replaced by a packet's.
         limits: The largest picture that is decoded.
+        chooser: Chooses what decodes, and is closed with the decoder; None: FFmpeg does.
 
     Raises:
         InvalidError: The format is no video, or its extradata is too long.
     """
 
-    def __init__(self, fmt: VideoFormat, limits: PictureLimits) -> None:
-        if fmt.codec not in _DECODERS:
+    def __init__(self, fmt: VideoFormat, limits: PictureLimits, chooser: Chooser | None = None) -> None:
+        if fmt.codec not in DECODERS:
             raise InvalidError("CODEC_NOT_VIDEO", f"codec {fmt.codec.name} is no video codec")
         _check_extradata(fmt.extradata)
-        av.logging.set_level(av.logging.INFO)
-        av.logging.set_skip_repeated(False)
         self._fmt = fmt
         self._limits = limits
+        self._chooser = chooser
+        self._backend: Backend | None = None
         self._queue = AnswerQueue()
         self._answers: list[Decoded] = []
         self._references = open_references(fmt.codec)
@@ -107,12 +89,12 @@ class VideoDecoder:
         reason, detail = self._judge(unit)
         if reason is not None:
             self._queue.resolve(pending, reason, detail)
-        if restarts:
-            self._restart()
+        if restarts or (reason is None and unit.keyframe and not self._used.suits(unit)):
+            self._restart(packet.data, pending, unit)
         if reason is None or (not unit.error and self._references.needs(unit)):
             self._feed(packet.data, pending, unit)
         elif unit.parameters:
-            self._decode(unit.parameters, None)
+            self._learn(unit.parameters)
         return self._settled()
 
     def drop(self, packet: Packet, reason: SkipReason) -> Sequence[Decoded]:
@@ -123,7 +105,7 @@ class VideoDecoder:
         """
         pending, unit = self._take(packet)
         if unit.parameters:
-            self._decode(unit.parameters, None)
+            self._learn(unit.parameters)
         if _has_pictures(unit) or unit.error:
             self._judge(unit)
             self._references.lose(unit, "a picture that others refer to was shed")
@@ -138,40 +120,30 @@ class VideoDecoder:
         return self._say()
 
     def close(self) -> None:
-        """Let go of FFmpeg's decoder and of all that was not answered; may be called twice."""
+        """Let go of what decodes and of all that was not answered; may be called twice."""
         self._queue = AnswerQueue()
         self._answers = []
         self._begin(b"")
+        if self._chooser is not None:
+            self._chooser.close()
 
     def _begin(self, extradata: bytes) -> None:
         self._extradata = extradata
         self._headers = open_reader(self._fmt.codec, extradata)
         self._parameters: dict[bytes, None] = {}
-        self._renew_context()
+        if self._backend is not None:
+            self._backend.close()
+        self._use(SoftwareBackend(self._fmt, extradata, self._limits))
 
-    def _renew_context(self) -> None:
-        context = self._new_context()
-        if self._extradata:
-            context.extradata = self._extradata
-            try:
-                context.open()
-            except (FFmpegError, ValueError, MemoryError):
-                # Refused: the stream may still bring its parameter sets itself.
-                context = self._new_context()
-        self._context = context
-        self._fed = self._tainted = False
+    def _use(self, backend: Backend) -> None:
+        self._backend = backend
+        self._tainted = False
         self._forgot = True
 
-    def _new_context(self) -> VideoCodecContext:
-        context = cast("VideoCodecContext", av.CodecContext.create(_DECODERS[self._fmt.codec], "r"))
-        context.thread_count = 1
-        context.copy_opaque = True
-        # Otherwise FFmpeg keeps doubtful pictures to itself, and their packets wait.
-        context.flags |= Flags.output_corrupt
-        limits = self._limits
-        pixels = (limits.max_width + _CODED_MARGIN_PX) * (limits.max_height + _CODED_MARGIN_PX)
-        context.options = {"max_pixels": str(pixels), "err_detect": "crccheck"}
-        return context
+    @property
+    def _used(self) -> Backend:
+        assert self._backend is not None  # noqa: S101 - it is there from the first line on
+        return self._backend
 
     def _take(self, packet: Packet) -> tuple[Pending, AccessUnit]:
         """Take in a packet: its configuration, its headers, and what it says about those before it."""
@@ -216,7 +188,7 @@ class VideoDecoder:
         if self._references.stalled():
             # What is held back is whole, and no packet will come that pushes it out.
             self._drain()
-        self._answers += self._queue.settle(self._context.reorder_depth)
+        self._answers += self._queue.settle(self._used.reorder_depth)
         return self._say()
 
     def _say(self) -> list[Decoded]:
@@ -236,28 +208,55 @@ class VideoDecoder:
     def _feed(self, data: bytes, pending: Pending, unit: AccessUnit) -> None:
         """Decode one packet, and doubt what its errors, messages and flags make doubtful."""
         started = time.perf_counter()
-        if self._forgot:
-            data = self._reminded(data, unit)
-        frames, trouble = self._decode(data, pending)
-        pending.decode_s = time.perf_counter() - started
+        try:
+            shown, trouble = self._decode(data, pending, unit)
+        except BackendLostError as lost:
+            self._lose_backend(lost)
+            return
+        finally:
+            pending.decode_s = time.perf_counter() - started
         if trouble and _has_pictures(unit):
             self._spoil(pending, unit, trouble)
         elif unit.shows_picture is False:
             self._queue.resolve(pending, SkipReason.NO_FRAME, "it holds no picture to show")
-        self._show(frames)
-        if not frames and self._fmt.codec not in _REORDERING:
+        self._show(shown)
+        if not shown and self._used.prompt and self._fmt.codec not in _REORDERING:
             self._queue.resolve(pending, SkipReason.NO_FRAME, "no picture came of it")
 
+    def _decode(self, data: bytes, pending: Pending, unit: AccessUnit) -> tuple[list[Shown], str]:
+        """Call the backend; where one cannot even begin, another does."""
+        reminded = self._reminded(data, unit)
+        try:
+            return self._used.feed(reminded, pending)
+        except BackendLostError as lost:
+            if lost.began or self._chooser is None:
+                raise
+            self._used.close()
+            self._use(self._chooser.lost(self._used, str(lost), self._start(data, unit)))
+        return self._used.feed(self._reminded(data, unit), pending)
+
     def _reminded(self, data: bytes, unit: AccessUnit) -> bytes:
-        """Tell a new or flushed decoder the parameter sets that came earlier in the stream."""
+        """Tell a new or flushed backend the parameter sets that came earlier in the stream."""
+        if not self._forgot:
+            return data
         self._forgot = False
-        if self._fmt.codec in _NAL_CODECS:
+        if self._fmt.codec in NAL_CODECS:
             for parameters in self._parameters:
-                self._decode(parameters, None)
-        elif not unit.parameters and self._parameters:
+                self._used.feed(parameters, None)
+            return data
+        return self._headed(data, unit)
+
+    def _headed(self, data: bytes, unit: AccessUnit) -> bytes:
+        if self._fmt.codec not in NAL_CODECS and not unit.parameters and self._parameters:
             # Alone, these decoders make nothing of them.
             return next(reversed(self._parameters)) + data
         return data
+
+    def _learn(self, parameters: bytes) -> None:
+        try:
+            self._used.feed(parameters, None)
+        except BackendLostError as lost:
+            self._lose_backend(lost)
 
     def _spoil(self, pending: Pending, unit: AccessUnit, trouble: str) -> None:
         if pending.answer is None or not tells_only_of_references(trouble):
@@ -271,64 +270,65 @@ class VideoDecoder:
                 self._references.lose(unit, why)
         self._queue.resolve(pending, SkipReason.UNDECODABLE, trouble)
 
-    def _decode(self, data: bytes, pending: Pending | None) -> tuple[list[VideoFrame], str]:
-        """Call FFmpeg; return its frames, and in words what went wrong."""
-        # Copied: FFmpeg reads past the end, and wants zeros there, which a `bytes` object has not.
-        packet: av.Packet[Stream] = av.Packet(len(data))
-        packet.update(data)
-        packet.opaque = pending
-        self._fed = True
-        error = ""
-        with av.logging.Capture() as messages:
-            try:
-                frames = self._context.decode(packet)
-            except (FFmpegError, ValueError, MemoryError) as exc:
-                frames, error = [], str(exc) or type(exc).__name__
-        return frames, damage_in(messages) or error
+    def _show(self, shown: list[Shown]) -> None:
+        for each in shown:
+            if each.pending.answer is None:
+                self._doubt(each)
+            self._answers += self._queue.show(each.pending, each.picture)
 
-    def _show(self, frames: list[VideoFrame]) -> None:
-        for frame in frames:
-            pending = frame.opaque
-            frame.opaque = None
-            if not isinstance(pending, Pending):
-                continue
-            if pending.answer is None:
-                self._doubt(frame, pending)
-            self._answers += self._queue.show(pending, VideoPicture(frame, self._fmt))
-
-    def _doubt(self, frame: VideoFrame, pending: Pending) -> None:
-        """Refuse a picture that FFmpeg itself calls broken, or that is not what its headers said."""
+    def _doubt(self, shown: Shown) -> None:
+        """Refuse a picture that the backend itself calls broken, or that is not what its headers said."""
         limits = self._limits
-        if frame.width > limits.max_width or frame.height > limits.max_height:
+        if shown.width > limits.max_width or shown.height > limits.max_height:
             self._queue.resolve(
-                pending, SkipReason.UNDECODABLE, f"the picture is {frame.width}x{frame.height}, over the limit"
+                shown.pending, SkipReason.UNDECODABLE, f"the picture is {shown.width}x{shown.height}, over the limit"
             )
-        elif frame.is_corrupt:
+        elif shown.corrupt:
             self._tainted = True
             self._references.distrust("a picture before it is broken")
-            self._queue.resolve(pending, SkipReason.UNDECODABLE, "the decoder marked it as corrupt")
+            self._queue.resolve(shown.pending, SkipReason.UNDECODABLE, "the decoder marked it as corrupt")
 
-    def _drain(self) -> None:
-        """Take out the pictures that FFmpeg holds back, and make it forget all others."""
-        if not self._fed:
-            return
-        self._fed = False
+    def _drain(self, before: Pending | None = None) -> None:
+        """Take out the pictures that are held back, and make the backend forget all others.
+
+        Args:
+            before: A packet that was not fed yet, with which decoding begins anew.
+        """
         try:
-            frames = self._context.decode(None)
-        except (FFmpegError, ValueError, MemoryError):
-            frames = []
-        depth = self._context.reorder_depth
-        self._context.flush_buffers()
-        self._forgot = self._fmt.codec not in _NAL_CODECS
-        # FFmpeg forgets the depth as well, and would show the first pictures out of order.
-        self._context.reorder_depth = depth
-        self._show(frames)
+            shown = self._used.drain()
+        except BackendLostError as lost:
+            self._lose_backend(lost, before)
+            return
+        self._forgot = self._forgot or self._used.forgetful
+        self._show(shown)
 
-    def _restart(self) -> None:
+    def _restart(self, data: bytes, pending: Pending, unit: AccessUnit) -> None:
         """Begin anew; with a new decoder after an error, since flushing does not cure FFmpeg of all of it."""
-        self._drain()
+        self._drain(pending)
         if self._tainted:
-            self._renew_context()
+            self._used.renew()
+            self._tainted, self._forgot = False, True
+        if self._chooser is None:
+            return
+        chosen = self._chooser.choose(self._used, self._start(data, unit))
+        if chosen is not self._used:
+            self._used.close()
+            self._use(chosen)
+
+    def _start(self, data: bytes, unit: AccessUnit) -> Start:
+        return Start(self._fmt, self._extradata, self._headed(data, unit), tuple(self._parameters), unit)
+
+    def _lose_backend(self, lost: BackendLostError, before: Pending | None = None) -> None:
+        """Answer all that a lost backend held, and go on with another from the next place to start."""
+        why = f"the decoder failed: {lost}"
+        if before is None:
+            self._references.distrust(why)
+        self._queue.give_up(SkipReason.LOST_REFERENCE, why, but=before)
+        self._used.close()
+        if self._chooser is None:
+            self._use(SoftwareBackend(self._fmt, self._extradata, self._limits))
+        else:
+            self._use(self._chooser.lost(self._used, str(lost), None))
 
 
 def _has_pictures(unit: AccessUnit) -> bool:
