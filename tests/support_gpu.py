@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vedette_engines.cuda.base import CudaError
 from vedette_engines.cuda.ordering import MisuseError
 from vedette_engines.cuda.simulated import SimulatedDevice, VirtualClock
 from vedette_engines.gpu.base import Batch, Outcome, SlotFrame
@@ -46,6 +48,12 @@ class VirtualWaiting:
 
     def wake(self) -> None:
         self._woken = True
+
+
+def give_back(pinned: Any) -> None:
+    """Close memory; of a device that is lost, too."""
+    with contextlib.suppress(CudaError):
+        pinned.close()
 
 
 @dataclass(eq=False)
@@ -97,7 +105,7 @@ class Store:
             try:
                 # Whoever was told may write and give back the memory of the frames.
                 pinned.array[:] = 0
-                self._pinned.pop(id(told)).close()
+                give_back(self._pinned.pop(id(told)))
             except MisuseError as error:
                 self.problems.append(error)
             then(outcome)
@@ -121,7 +129,7 @@ class Store:
         left = len(self._queue)
         self._queue.clear()
         for pinned in self._pinned.values():
-            pinned.close()
+            give_back(pinned)
         self._pinned.clear()
         return left
 

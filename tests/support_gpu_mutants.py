@@ -96,7 +96,13 @@ class MutantStream(_Wrapper):
             self.inner.wait(_bare(event))
 
     def synchronize(self) -> None:
-        if self._mutations.reaches("synchronize"):
+        try:
+            reaches = self._mutations.reaches("synchronize")
+        except CudaError:
+            # What fails has ended: an error is told of work that was done.
+            self.inner.synchronize()
+            raise
+        if reaches:
             self.inner.synchronize()
 
 

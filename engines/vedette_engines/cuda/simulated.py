@@ -147,8 +147,9 @@ class SimulatedDevice:
         return self._copy_latency_s + (size / self._copy_bytes_per_s if self._copy_bytes_per_s else 0.0)
 
     def lose(self, name: str = "CUDA_ERROR_ILLEGAL_ADDRESS") -> None:
-        """Let every call from now on fail with a sticky error, as when a kernel left its memory."""
+        """Let every call from now on fail with a sticky error, as when a kernel left its memory; nothing goes on."""
         self._lost = name
+        self.schedule.stop()
 
     @property
     def is_alive(self) -> bool:

@@ -131,6 +131,14 @@ class Schedule:
             # Without the lock: others go on meanwhile.
             self._clock.wait_until(next_s)
 
+    def stop(self) -> None:
+        """Forget all that is to be done."""
+        with self.lock:
+            for queue in self._busy:
+                queue.tasks.clear()
+            self._busy.clear()
+            self._running.clear()
+
     def _advance(self, until_s: float) -> None:
         with self.lock:
             while self._finish_next(until_s):
