@@ -13,6 +13,7 @@ import numpy as np
 from vedette_engines.cuda.letterbox_twin import simulated_letterbox
 from vedette_engines.cuda.simulated import SimulatedDevice
 from vedette_engines.cuda.simulated_clock import WallClock
+from vedette_engines.errors import RunError
 from vedette_engines.gpu.devices import Devices
 from vedette_engines.gpu.simulated_engine import SimulatedEngine
 from vedette_engines.gpu.sync_lane import SyncLane
@@ -39,6 +40,34 @@ if TYPE_CHECKING:
     from vedette_engines.runners.base import LoadedEngine, RunnerSettings
 
 
+class Refusing:
+    """A program that refuses while it is told to."""
+
+    def __init__(self, program: Any, gpus: Gpus) -> None:
+        self._program = program
+        self._gpus = gpus
+        self.size = program.size
+        self.capturable = False
+
+    def enqueue(self, stream: Any) -> None:
+        if self._gpus.refuses > 0:
+            self._gpus.refuses -= 1
+            raise RunError("no kernel image is available")
+        self._program.enqueue(stream)
+
+    def close(self) -> None:
+        self._program.close()
+
+
+class RefusingEngine(SimulatedEngine):
+    """An engine on a simulated device some of whose batches fail."""
+
+    gpus: Gpus
+
+    def open_programs(self, stream: Any, batch: Any, rows: Any, sizes: Any) -> Any:
+        return [Refusing(program, self.gpus) for program in super().open_programs(stream, batch, rows, sizes)]
+
+
 class SimulatedLoaded:
     """An engine that ONNX Runtime runs in place of a GPU.
 
@@ -47,10 +76,16 @@ class SimulatedLoaded:
         device: Where it pretends to be.
         duration_s: What a batch of a size takes.
         max_batch: Most frames of a batch.
+        gpus: Says when batches fail.
     """
 
     def __init__(
-        self, opened: LoadedEngine, device: SimulatedDevice, duration_s: Callable[[int], float], max_batch: int
+        self,
+        opened: LoadedEngine,
+        device: SimulatedDevice,
+        duration_s: Callable[[int], float],
+        max_batch: int,
+        gpus: Gpus,
     ) -> None:
         self._opened = opened
         self._lane = opened.open_lane()
@@ -63,7 +98,8 @@ class SimulatedLoaded:
         self.device = device
         height, width, depth = manifest.slot_shape
         sizes = [size for size in (1, 2, 4, 8, 16) if size <= max_batch]
-        engine = SimulatedEngine(device, (height, width, depth), row.shape, self._compute, duration_s, max_batch, sizes)
+        engine = RefusingEngine(device, (height, width, depth), row.shape, self._compute, duration_s, max_batch, sizes)
+        engine.gpus = gpus
         self.on_device: Any = engine
 
     def _compute(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -91,12 +127,17 @@ class Gpus:
         count: How many.
         duration_s: What a batch of a size takes.
         max_batch: Most frames of a batch.
+
+    Attributes:
+        devices: Those that were opened.
+        refuses: So many of the next batches fail.
     """
 
     def __init__(
         self, count: int = 1, *, duration_s: Callable[[int], float] = lambda _: 0.0, max_batch: int = 4
     ) -> None:
         self.devices: dict[int, SimulatedDevice] = {}
+        self.refuses = 0
         self._duration_s = duration_s
         self._max_batch = max_batch
         self.made: list[Devices] = []
@@ -115,7 +156,7 @@ class Gpus:
         device = devices.device(settings.device_id)
         device.check_alive(f"loading {bundle.name}")
         opened = open_engine(bundle, replace(settings, device_id=0, max_batch=None))
-        return SimulatedLoaded(opened, device, self._duration_s, self._max_batch)
+        return SimulatedLoaded(opened, device, self._duration_s, self._max_batch, self)
 
 
 class Serving:
@@ -123,13 +164,14 @@ class Serving:
 
     Attributes:
         address: Where.
-        result: Its exit code, once it has ended.
+        code: Its exit code, once it has ended.
     """
 
     def __init__(self, app: App) -> None:
         self.app = app
         self.task = asyncio.create_task(app.serve())
         self.address = ""
+        self.code: int | None = None
 
     async def ready(self, printed: Callable[[], str]) -> None:
         text = ""
@@ -171,4 +213,4 @@ async def serving(root: Path, gpus: Gpus | None, printed: Callable[[], str], **e
         await server.ready(printed)
         yield server
     finally:
-        await server.end()
+        server.code = await server.end()

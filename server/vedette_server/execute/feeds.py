@@ -107,9 +107,8 @@ class StagingPool:
         """Give the memory back to the system, attached; may be called twice. Pieces that are still taken stay."""
         with self._lock:
             self._closed = True
-            for piece in self._free:
-                piece.close()
-            self._free.clear()
+            while self._free:
+                close_pinned(self._free.pop())
 
     def _make_room(self, size: int) -> bool:
         """Let go of free pieces of other sizes until one of this size is free or fits."""
@@ -217,7 +216,7 @@ class Feeds:
         """Give all memory back, attached; may be called twice. Nothing of it is under way."""
         if self.staging is not None:
             self.staging.close()
-        self._memory.close()
+        close_pinned(self._memory)
 
     def _stage(self, slot: Slot, source: HostSource) -> bool:
         stager, pool = self._stager, self.staging
@@ -241,6 +240,14 @@ class Feeds:
 def slot_stride(fit: Letterbox) -> int:
     """Tell the bytes from one slot to the next: none between them, so that neighbours are uploaded by one copy."""
     return fit.width * fit.height * 3
+
+
+def close_pinned(memory: PinnedBuffer) -> None:
+    """Give pinned memory back; of a GPU that is lost that is not to be had, nor worth an error."""
+    try:
+        memory.close()
+    except CudaError as error:
+        _log.warning("pinned memory not given back: %s", error)
 
 
 def ways(feeds: Iterable[Feed]) -> Counter[str]:

@@ -17,12 +17,11 @@ from vedette_engines.runners.opening import open_engine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vedette_engines.gpu.devices import Devices
-    from vedette_engines.gpu.executor import Executor
-
     from vedette_engines.bundle import Bundle
     from vedette_engines.cuda.base import CudaError, Device
     from vedette_engines.cuda.opening import Choice
+    from vedette_engines.gpu.devices import Devices
+    from vedette_engines.gpu.executor import Executor
     from vedette_engines.runners.base import LoadedEngine, RunnerSettings
     from vedette_engines.runners.on_device import DeviceSource
 
