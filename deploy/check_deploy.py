@@ -11,6 +11,7 @@ import argparse
 import json
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,11 @@ def exported_series() -> dict[str, frozenset[str]]:
         channel = metrics.channel("one", "person")
         channel.verdict(SkipReason.STALE, StageTimes())
         channel.verdict(None, StageTimes())
-        metrics.engine("person", "1").watch(EngineDepths)
+        engine = metrics.engine("person", "1")
+        engine.watch(EngineDepths)
+        engine.runs("any", "")
+        engine.fed(Counter(slot=1))
+        metrics.watch_gpu(0, float)
         metrics.route("person")
         metrics.refused("ANY")
         metrics.restarted(Past({}, "SIGSEGV", 1.0))

@@ -11,6 +11,7 @@ import ast
 import importlib
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,11 @@ def metrics() -> str:
     with Metrics(MetricsSettings(port="off")) as source:
         channel = source.channel("one", "person")
         channel.verdict(SkipReason.STALE, StageTimes())
-        source.engine("person", "1").watch(EngineDepths)
+        engine = source.engine("person", "1")
+        engine.watch(EngineDepths)
+        engine.runs("any", "")
+        engine.fed(Counter(slot=1))
+        source.watch_gpu(0, float)
         source.route("person")
         source.refused("ANY")
         source.restarted(Past({}, "SIGSEGV", 1.0))
