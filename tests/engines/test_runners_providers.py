@@ -9,10 +9,14 @@ from vedette_engines.runners.providers import (
     CUDA,
     OPENVINO,
     TENSORRT,
+    TENSORRT_RTX,
     check_used,
     choose_providers,
     full_name,
+    plugin_module,
+    profile_options,
     provider_options,
+    stream_options,
 )
 
 GPU_BUILD = (TENSORRT, CUDA, CPU)
@@ -94,3 +98,32 @@ def test_a_session_that_passed_over_a_provider_in_silence_is_refused(
 ) -> None:
     with pytest.raises(LoadError, match=f"{missing} was asked for, but ONNX Runtime would use {', '.join(used)}"):
         check_used(wanted, used)
+
+
+def test_a_plugin_is_taken_for_there_until_it_is_loaded() -> None:
+    assert plugin_module(TENSORRT_RTX) == "onnxruntime_ep_nv_tensorrt_rtx"
+    assert plugin_module("plugin:my_provider") == "my_provider"
+    assert plugin_module(CUDA) == ""
+    wish = RunnerSettings(providers=("tensorrt-rtx", "cpu"))
+    assert choose_providers(wish, [CPU]) == ((TENSORRT_RTX, CPU), False)
+    mine = RunnerSettings(providers=("plugin:my_provider",), provider_options={"plugin:my_provider": {"a": "b"}})
+    assert choose_providers(mine, [CPU]) == (("plugin:my_provider",), False)
+    assert provider_options("plugin:my_provider", mine) == {"a": "b"}
+
+
+def test_a_stream_is_told_to_those_that_can_compute_in_it() -> None:
+    assert stream_options(CUDA, 77) == {"user_compute_stream": "77"}
+    for name in (TENSORRT, TENSORRT_RTX):
+        assert stream_options(name, 77) == {"has_user_compute_stream": "1", "user_compute_stream": "77"}
+    assert stream_options(CPU, 77) == {}
+    # 0 is the default stream, which nobody may mean.
+    assert stream_options(CUDA, 0) == {}
+
+
+def test_tensorrts_providers_build_for_all_batches_at_once() -> None:
+    assert profile_options(TENSORRT_RTX, "frames", (96, 160, 3), 8) == {
+        "nv_profile_min_shapes": "frames:1x96x160x3",
+        "nv_profile_opt_shapes": "frames:8x96x160x3",
+        "nv_profile_max_shapes": "frames:8x96x160x3",
+    }
+    assert profile_options(CUDA, "frames", (96, 160, 3), 8) == {}

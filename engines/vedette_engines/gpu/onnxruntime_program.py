@@ -35,7 +35,7 @@ class LaneSession:
     """
 
     def __init__(self, session: Any, stream: Stream, *, owns_stream: bool, lock: threading.Lock) -> None:
-        self.session = session
+        self.session: Any = session
         self.stream = stream
         self._owns_stream = owns_stream
         self._lock = lock

@@ -55,13 +55,20 @@ class TensorRtPlan:
         self._device = device
         self._what = what
         self._messages = Messages(self._trt)
-        with self.translated(f"{what}: loading it with {tensorrt}"):
-            self._runtime: Any = self._started(host_code=host_code)
-            self._engine: Any = self._runtime.deserialize_cuda_engine(content)
-            if self._engine is None:
-                raise LoadError(self._why_not(content))
-            self._refuse_stripped()
-        self._rtx = RtxRuntime(self._trt, self._engine, cache) if tensorrt.is_rtx else None
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._rtx: RtxRuntime | None = None
+        try:
+            with self.translated(f"{what}: loading it with {tensorrt}"):
+                self._runtime = self._started(host_code=host_code)
+                self._engine = self._deserialised(content)
+                self._refuse_stripped()
+                if tensorrt.is_rtx:
+                    self._rtx = RtxRuntime(self._trt, self._engine, cache)
+        except BaseException:
+            # Not left to whoever looks at the error, which has this object among its frames.
+            self.close()
+            raise
 
     def _started(self, *, host_code: bool) -> Any:
         self._trt.init_libnvinfer_plugins(self._messages.logger, "")
@@ -71,6 +78,12 @@ class TensorRtPlan:
             # The plan is as trusted as the bundle, whose hashes were checked.
             runtime.engine_host_code_allowed = True
         return runtime
+
+    def _deserialised(self, content: bytes) -> Any:
+        engine = self._runtime.deserialize_cuda_engine(content)
+        if engine is None:
+            raise LoadError(self._why_not(content))
+        return engine
 
     def _why_not(self, content: bytes) -> str:
         said = self._messages.take()

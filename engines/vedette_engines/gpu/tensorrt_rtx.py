@@ -48,9 +48,10 @@ class RtxRuntime:
 
     def close(self) -> None:
         """Keep what was compiled."""
-        content = bytes(self._cache.serialize())
-        if content != self._kept:
-            with contextlib.suppress(OSError):
+        # Whatever is wrong, on a device that is lost for one, closing goes on: it is only a cache.
+        with contextlib.suppress(Exception):
+            content = bytes(self._cache.serialize())
+            if content != self._kept:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(self._file, content)
         self._cache = self.config = None
