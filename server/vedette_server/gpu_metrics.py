@@ -233,6 +233,8 @@ class GpuMetrics(Collector):
         self._latest = self._latest | {sample.index: (now, sample) for sample in samples}
 
 
+# The attributes of a sample that are one number each.
+GPU_FIGURES = (*("utilisation", "memory_used_bytes", "memory_bytes", "encoder", "decoder", "temperature_c", "power_w"),)
 _COLUMNS: tuple[tuple[str, str, Callable[[GpuSample], float | None]], ...] = (
     ("vedette_gpu_utilisation", "Share of time in which a kernel ran.", lambda gpu: gpu.utilisation),
     ("vedette_gpu_memory_used_bytes", "GPU memory in use by all processes.", lambda gpu: gpu.memory_used_bytes),
