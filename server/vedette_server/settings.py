@@ -227,7 +227,9 @@ class EngineSettings:
         0, "Most memory of all loaded versions together; 0: no limit.", unit="bytes", low=0, high=1 << 50
     )
     state_file: Path | None = option(
-        None, "Where routes are kept over a restart; none: .routes.json in the first directory of engines."
+        None,
+        "Where routes are kept over a restart; none: .routes.json in the first directory of engines. Servers that "
+        "share it need a file each.",
     )
     tune_budget_s: float = option(
         3.0, "Time to measure the best batch and lanes of an engine when it is loaded.", unit="s", low=0, high=600
@@ -262,6 +264,18 @@ class DecodeSettings:
         0.3, "Decoding this late drops pictures that nothing refers to.", unit="s", low=0, high=60
     )
     jump_after_s: float = option(1.0, "Decoding this late jumps to the next keyframe.", unit="s", low=0, high=600)
+    device: str = option(
+        "auto",
+        "What decodes video; auto: the GPU (NVDEC) where it also letterboxes and PyNvVideoCodec is there, else the CPU.",
+        choices=("auto", "cpu", "nvdec"),
+        flag="--decode-device",
+    )
+    surface_bytes: int = option(
+        1024 * MIB,
+        "Memory of each GPU for pictures that it decoded and that wait; what is more waits on the host.",
+        unit="bytes",
+        low=0,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,12 +136,20 @@ def test_a_change_for_another_revision_is_refused():
 
 def test_the_canary_is_promoted_before_the_shadow_and_without_either_nothing():
     tried = replace(ROUTE, canary="3", canary_share=0.1, shadow="4")
-    assert promoted(tried).stable == "3"
-    assert promoted(replace(tried, canary="", canary_share=0.0)).stable == "4"
-    assert (promoted(tried).canary, promoted(tried).shadow, promoted(tried).revision) == ("", "", 8)
+    new = promoted(tried, "4")
+    assert new.stable == "3"
+    assert promoted(replace(tried, canary="", canary_share=0.0), "4").stable == "4"
+    assert (new.canary, new.shadow, new.revision) == ("", "", 8)
     with pytest.raises(StateError) as caught:
-        promoted(ROUTE)
+        promoted(ROUTE, "4")
     assert caught.value.reason == "NOTHING_TO_PROMOTE"
+
+
+def test_a_route_follows_no_more_when_another_than_the_newest_is_promoted():
+    following = replace(ROUTE, follows=True, canary="3", canary_share=0.1)
+    assert not promoted(following, "4").follows, "4 would take the place of 3 at once"
+    assert promoted(following, "3").follows
+    assert not promoted(replace(following, follows=False), "3").follows
 
 
 def test_a_roll_back_forgets_the_version_it_goes_back_from():

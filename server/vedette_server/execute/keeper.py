@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 import time
 from dataclasses import replace
@@ -32,6 +33,7 @@ LONGEST_PAUSE_S = 1.0
 # So long after a swap its effect is judged.
 AFTERMATH_S = 2.0
 SAVED_EVERY_S = 30.0
+_FIGURES = re.compile(r"\d+")
 # A version that could not be loaded is tried again: memory may have become free.
 RETRY_S = 60.0
 
@@ -119,8 +121,10 @@ class Keeper:
         return self._engines.catalogue.newest(line.name, line.withdrawn)
 
     def _report(self, line: Line, version: str, reason: str) -> None:
-        if (version, reason) not in line.reported:
-            line.reported.add((version, reason))
+        # Figures in a reason, such as bytes that are free, may be others each time.
+        kind = (version, _FIGURES.sub("", reason))
+        if kind not in line.reported:
+            line.reported.add(kind)
             self._engines.metrics.route(line.name).refused()
             _log.warning("engine version refused, the one before it stays: %s %s: %s", line.name, version, reason)
 
@@ -138,6 +142,8 @@ class Keeper:
         except EngineError as error:
             self._refuse(line, bundle, str(error), RETRY_S)
             return
+        # No route names it yet: it must not be closed before one does.
+        new.opened_s = engines.clock()
         if old is not None and new.inference.label.task != old.inference.label.task:
             self._refuse(line, bundle, f"it is a {new.inference.label.task}", math.inf)
             engines.fleet.close(new)

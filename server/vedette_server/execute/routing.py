@@ -150,8 +150,13 @@ def _with_trials(route: Route, change: RouteChange) -> Route:
     return replace(route, canary=canary, canary_share=share, shadow=shadow)
 
 
-def promoted(route: Route) -> Route:
+def promoted(route: Route, newest: str) -> Route:
     """Make the version on trial the stable one.
+
+    Args:
+        route: The route in effect.
+        newest: The newest good version; where another one is promoted the route follows no more, else that one would
+            take its place at once.
 
     Raises:
         StateError: There is none.
@@ -159,7 +164,14 @@ def promoted(route: Route) -> Route:
     trial = route.canary or route.shadow
     if not trial:
         raise StateError("NOTHING_TO_PROMOTE", f"engine {route.name} has neither a canary nor a shadow")
-    return replace(moved_to(route, trial), canary="", canary_share=0.0, shadow="", revision=route.revision + 1)
+    return replace(
+        moved_to(route, trial),
+        follows=route.follows and trial == newest,
+        canary="",
+        canary_share=0.0,
+        shadow="",
+        revision=route.revision + 1,
+    )
 
 
 def rolled_back(route: Route, to: str, *, follows: bool) -> Route:

@@ -102,9 +102,11 @@ class Steering:
 
     def promote(self, name: str) -> Route:
         """Make the canary, or where there is none the shadow, the stable version."""
-        line = self._engines.line(name)
+        engines, line = self._engines, self._engines.line(name)
         with line.changing:
-            return self._switch(line, promoted(line.route))
+            trial = line.route.canary or line.route.shadow
+            newest = engines.catalogue.newest(name, line.withdrawn).version if trial else ""
+            return self._switch(line, promoted(line.route, newest))
 
     def roll_back(self, name: str, to: str = "") -> Route:
         """End canary and shadow, withdraw the stable version and take the one before it, or the one named."""
@@ -118,12 +120,11 @@ class Steering:
             newest = catalogue.newest(name, {*line.withdrawn, stable})
             follows = line.route.follows and newest.version == bundle.version
             old = self._engines.fleet.find(name, stable)
-            self._prepare(line, new := rolled_back(line.route, target, follows=follows))
-            if not catalogue.withdraw(
-                old.bundle if old else catalogue.resolve(name, stable), f"rolled back to {target}"
-            ):
+            route = self._switch(line, rolled_back(line.route, target, follows=follows))
+            # Last: what could not be rolled back from is not withdrawn.
+            if not self._withdraw(name, stable, old, f"rolled back to {target}"):
                 line.withdrawn.add(stable)
-            return self._take(line, new)
+            return route
 
     def shadow(self, name: str) -> tuple[ShadowTotals | None, Sequence[ShadowSample]]:
         """Tell how the shadow compares, with the latest samples, the newest first."""
@@ -159,8 +160,13 @@ class Steering:
         """
         engines, like = self._engines, self._like(line)
         for version in dict.fromkeys((route.stable, route.canary, route.shadow)):
-            if version and engines.fleet.find(line.name, version) is None:
-                engines.fleet.load(engines.catalogue.resolve(line.name, version), like, quietly=True)
+            if not version:
+                continue
+            loaded = engines.fleet.find(line.name, version)
+            if loaded is None:
+                loaded = engines.fleet.load(engines.catalogue.resolve(line.name, version), like, quietly=True)
+            # No route names it yet: it must not be closed before one does.
+            loaded.opened_s = engines.clock()
         misfits = engines.misfits(line, route)
         if misfits:
             named = "; ".join(f"{channel}: {why}" for channel, why in list(misfits.items())[:MOST_NAMED])
@@ -186,6 +192,14 @@ class Steering:
         if shadowing:
             begin_shadow(engines, line)
         return line.route
+
+    def _withdraw(self, name: str, version: str, loaded: Loaded | None, reason: str) -> bool:
+        """Withdraw a version for all servers; tell whether that could be done."""
+        catalogue = self._engines.catalogue
+        try:
+            return catalogue.withdraw(loaded.bundle if loaded else catalogue.resolve(name, version), reason)
+        except NotFoundError:
+            return False  # its folder is gone
 
     def _like(self, line: Line) -> LoadedInference | None:
         """Return what runs now, for others to take its lanes and batch over."""

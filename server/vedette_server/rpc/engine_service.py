@@ -186,8 +186,9 @@ class EngineService(engine_pb2_grpc.EngineServiceServicer):
         async with ending(context):
             name = convert.engine_from_name(request.name)
             channels = convert.channels_from_wire(request.channels)
-            for channel in sorted(channels) or [""]:
-                self._let(context, Permission.ADMINISTER, channel)
+            principals = {
+                self._let(context, Permission.ADMINISTER, channel).name for channel in sorted(channels) or [""]
+            }
             interval_s = convert.interval_from_wire(request)
             left = convert.max_frames_from_wire(request)
             tray: Tray[SampledFrame] = Tray(deque(maxlen=FRAMES_WAITING))
@@ -198,6 +199,8 @@ class EngineService(engine_pb2_grpc.EngineServiceServicer):
 
             with self._sampling(name, interval_s, take) as begun:
                 await asyncio.wrap_future(begun)
+                whose, by = ", ".join(sorted(channels)) or "all channels", ", ".join(sorted(principals))
+                _log.info("frames are sampled: engine %s, %s, by %s", name, whose, by)
                 while left:
                     left -= 1
                     yield convert.frame_to_wire(*await tray.take())

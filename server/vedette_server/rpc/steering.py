@@ -10,7 +10,7 @@ import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
-from vedette_server.errors import LimitError
+from vedette_server.errors import LimitError, UnavailableError
 
 if TYPE_CHECKING:
     from collections import deque
@@ -34,6 +34,7 @@ class Hands:
         self._name = name
         self._most = threads + waiting
         self._busy = 0
+        self._closed = False
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     def submit(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
@@ -41,7 +42,10 @@ class Hands:
 
         Raises:
             LimitError: Too many wait already.
+            UnavailableError: The server is shutting down.
         """
+        if self._closed:
+            raise UnavailableError("DRAINING", "the server is shutting down")
         if self._busy >= self._most:
             raise LimitError("TOO_MANY_CALLS", f"{self._busy} calls are {self._name}; allowed at once: {self._most}")
         loop = asyncio.get_running_loop()
@@ -60,11 +64,13 @@ class Hands:
 
         Raises:
             LimitError: Too many wait already.
+            UnavailableError: The server is shutting down.
         """
         return await asyncio.wrap_future(self.submit(call, *args, **kwargs))
 
     def close(self) -> None:
         """Begin nothing more; may be called twice."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _free(self) -> None:
