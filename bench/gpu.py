@@ -93,7 +93,6 @@ def main() -> None:
     if options.simulated:
         simulate(options)
         return
-    from bench.gpu_measured import measure
     from vedette_engines.doctor.check import Request, examine
     from vedette_engines.errors import EnginesError
 
@@ -106,10 +105,14 @@ def main() -> None:
     if missing:
         print(f"bench gpu: {missing}. On a simulated device: python -m bench gpu --simulated", file=sys.stderr)
         raise SystemExit(_NO_GPU)
+    from bench.gpu_measured import measure
+
     setting, figures = measure(report, options)
     write("gpu", f"The executor on {setting['gpu']}", setting | circumstances(), figures, options.out)
-    if report.exit_code:
-        print(f"bench gpu: {'; '.join(report.problems)}", file=sys.stderr)
+    rows = figures["Backends against the CPU"].get("rows", ())
+    wrong = [*report.problems, *(f"{row['way']} disagrees with the CPU" for row in rows if not row["agrees"])]
+    if wrong:
+        print(f"bench gpu: {'; '.join(wrong)}", file=sys.stderr)
         raise SystemExit(1)
 
 

@@ -20,7 +20,8 @@ body { margin: 0 auto; max-width: 960px; padding: 28px 24px 60px; background: va
 figure { margin: 0 0 16px; padding: 14px 16px 8px; background: var(--card); border: 1px solid var(--line);
   border-radius: 10px; } figcaption { font-weight: 600; margin-bottom: 6px; }
 svg.chart { width: 100%; height: auto; display: block; font: 12px system-ui, sans-serif; }
-.label, .value { fill: var(--ink); } .tick, .absent { fill: var(--soft); font-size: 11px; } .grid { stroke: var(--line); }
+.label, .value { fill: var(--ink); } .tick, .absent { fill: var(--soft); font-size: 11px; }
+.grid { stroke: var(--line); }
 .under { fill: var(--card); } .whisker { stroke: var(--soft); }
 .hue0 { fill: var(--h0); } .hue1 { fill: var(--h1); } .hue2 { fill: var(--h2); } .hue3 { fill: var(--h3); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; background: var(--card); }
