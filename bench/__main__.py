@@ -7,7 +7,18 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PARTS = {"__init__", "__main__", "setting", "stages", "cameras", "serving", "echo_server", "timeline"}
+PARTS = {
+    "__init__",
+    "__main__",
+    "setting",
+    "stages",
+    "cameras",
+    "serving",
+    "echo_server",
+    "timeline",
+    "path_server",
+    "stopwatch",
+}
 PARTS |= {"gpu_simulated", "gpu_measured", "gpu_fed", "gpu_cameras", "gpu_page"}
 
 

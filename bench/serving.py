@@ -30,7 +30,8 @@ class Server:
 
     def __init__(self, *arguments: str, module: str = "vedette_server") -> None:
         began = time.monotonic()
-        flags = ["--port", "0", "--metrics-port", "off", *arguments] if module == "vedette_server" else []
+        own = module == "vedette_server"
+        flags = ["--port", "0", "--metrics-port", "off", *arguments] if own else list(arguments)
         command = [sys.executable, "-m", module, *flags]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
@@ -50,6 +51,11 @@ class Server:
         with urllib.request.urlopen(self.metrics_url, timeout=30) as answer:
             lines = answer.read().decode().splitlines()
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
 
     @property
     def cpu_s(self) -> float:
