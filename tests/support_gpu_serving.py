@@ -13,7 +13,7 @@ import numpy as np
 from vedette_engines.cuda.letterbox_twin import simulated_letterbox
 from vedette_engines.cuda.simulated import SimulatedDevice
 from vedette_engines.cuda.simulated_clock import WallClock
-from vedette_engines.errors import RunError
+from vedette_engines.errors import LoadError, RunError
 from vedette_engines.gpu.devices import Devices
 from vedette_engines.gpu.simulated_engine import SimulatedEngine
 from vedette_engines.gpu.sync_lane import SyncLane
@@ -101,6 +101,7 @@ class SimulatedLoaded:
         engine = RefusingEngine(device, (height, width, depth), row.shape, self._compute, duration_s, max_batch, sizes)
         engine.gpus = gpus
         self.on_device: Any = engine
+        self.closed = False
 
     def _compute(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self._lane.run(list(frames)).copy()
@@ -109,6 +110,7 @@ class SimulatedLoaded:
         return SyncLane(self.on_device)
 
     def close(self) -> None:
+        self.closed = True
         self.on_device.close()
         self._lane.close()
         self._opened.close()
@@ -131,6 +133,8 @@ class Gpus:
     Attributes:
         devices: Those that were opened.
         refuses: So many of the next batches fail.
+        without: GPUs on which engines cannot be loaded.
+        loaded: Engines that were loaded, in that order.
     """
 
     def __init__(
@@ -138,6 +142,8 @@ class Gpus:
     ) -> None:
         self.devices: dict[int, SimulatedDevice] = {}
         self.refuses = 0
+        self.without: set[int] = set()
+        self.loaded: list[SimulatedLoaded] = []
         self._duration_s = duration_s
         self._max_batch = max_batch
         self.made: list[Devices] = []
@@ -155,8 +161,11 @@ class Gpus:
     def _open(self, bundle: Bundle, settings: RunnerSettings, devices: Any) -> Any:
         device = devices.device(settings.device_id)
         device.check_alive(f"loading {bundle.name}")
+        if settings.device_id in self.without:
+            raise LoadError("the plan is for another GPU")
         opened = open_engine(bundle, replace(settings, device_id=0, max_batch=None))
-        return SimulatedLoaded(opened, device, self._duration_s, self._max_batch, self)
+        self.loaded.append(SimulatedLoaded(opened, device, self._duration_s, self._max_batch, self))
+        return self.loaded[-1]
 
 
 class Serving:

@@ -187,6 +187,13 @@ class EngineSettings:
         flag="--preprocess",
     )
     graphs: bool = option(True, "Launch batches as captured CUDA graphs, where library and engine can.")
+    session_per_lane: bool = option(
+        False,
+        "ONNX Runtime on CUDA: batches of several lanes compute at once, each with the weights in memory of its own.",
+    )
+    kernel_cache_dir: Path | None = option(
+        None, "Where TensorRT for RTX keeps the kernels that it compiled; none: ~/.cache/vedette/kernels."
+    )
     cuda_library: str = option(
         "auto",
         "Python library of the CUDA driver; auto: cuda-bindings, else pycuda.",

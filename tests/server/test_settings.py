@@ -223,3 +223,21 @@ def test_a_value_set_from_any_source_lands_in_its_own_option_only():
 def test_a_home_of_nobody_is_refused_in_one_line() -> None:
     with pytest.raises(SettingsError, match=r"auth\.tokens_file is '~0'"):
         load(None, {}, {"auth.tokens_file": "~0"})
+
+
+@pytest.mark.parametrize("text", ["person", "=2", "person=", "person=0", "person=-1", "person=many", "person=inf"])
+def test_a_weight_that_cannot_be_read_is_refused(text):
+    with pytest.raises(SettingsError, match=r"engines\.weights has .*; allowed: NAME=WEIGHT, a number above 0"):
+        load(flags={"engines.weights": [text]})
+
+
+def test_weights_hold_for_the_engines_that_they_name():
+    engines = load(flags={"engines.weights": ["person=2", "car=0.5"]}).engines
+    assert [engines.weight_of(name) for name in ("person", "car", "bus")] == [2.0, 0.5, 1.0]
+
+
+def test_no_engine_and_no_gpu_is_named_twice():
+    with pytest.raises(SettingsError, match=r"engines\.weights has person twice; allowed: each engine once"):
+        load(flags={"engines.weights": ["person=2", "person=3"]})
+    with pytest.raises(SettingsError, match=r"engines\.devices is \[1, 0, 1\]; allowed: each GPU once"):
+        load(environ={"VEDETTE_ENGINES_DEVICES": "1,0,1"})

@@ -128,6 +128,8 @@ def runner_settings(settings: EngineSettings) -> RunnerSettings:
         memory_limit_bytes=settings.memory_limit_bytes or None,
         arena_extend_strategy=settings.arena_extend_strategy,
         cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
+        runtime_cache=settings.kernel_cache_dir,
+        session_per_lane=settings.session_per_lane,
     )
 
 
