@@ -202,10 +202,23 @@ def test_nothing_newer_takes_over_while_a_version_is_on_trial(house: House):
     house.publish("3")
     house.look()
     assert channel.version == "1"
-    house.steering.promote("toy")
+    assert not house.steering.promote("toy").follows
     assert channel.version == "2"
     house.look()
+    assert channel.version == "2", "what somebody promoted stays, though 3 is newer"
+    house.steering.change_route("toy", RouteChange(stable=""))
     assert channel.version == "3"
+
+
+def test_a_roll_back_that_cannot_be_done_withdraws_nothing(house: House):
+    house.open("a")
+    house.publish("2")
+    house.look()
+    with pytest.raises(NotFoundError):
+        house.steering.roll_back("toy", "7")
+    assert house.engines.withdrawn_here("toy") == frozenset()
+    assert not house.engines.catalogue.withdrawn("toy")
+    assert house.steering.route("toy").stable == "2"
 
 
 def test_a_roll_back_is_instant_and_withdraws(house: House):

@@ -161,7 +161,7 @@ def _key_of(entry: Listed) -> str | None:
 
 
 def publish(request: BuildRequest, package: Package, report: Mapping[str, bytes]) -> Bundle:
-    """Publish, as the version that was asked for or as the next.
+    """Publish, as the version that was asked for or as the next; or find that another has just published the same.
 
     Raises:
         BundleError: The bundle cannot be written, or the version was taken meanwhile.
@@ -177,4 +177,7 @@ def publish(request: BuildRequest, package: Package, report: Mapping[str, bytes]
         except BundleError:
             if next_version(root, name) == version:
                 raise
+            twin = published_before(request, package)
+            if twin is not None:
+                return twin
     return write_bundle(root, dataclasses.replace(package.manifest, version=next_version(root, name)), contents)
