@@ -77,6 +77,7 @@ def _resident(
     stream = kept(device.stream())
     given.array[:] = np.random.default_rng(1).integers(0, 256, size, np.uint8)
     stream.upload(frames, given, size)
+    stream.synchronize()
     (program,) = engine.open_programs(stream, frames, rows, [batch])
     kept(program)
     program.enqueue(stream)
