@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vedette_server.post.nms import suppress
+from vedette_server.post.nms import FEW, suppress, suppress_few
 from vedette_server.post.regions import Regions
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # Columns of a candidate row: x1, y1, x2, y2, score, class, then the extras.
 _SCORE, _CLASS, _EXTRAS = 4, 5, 6
+_INFINITE = float("inf")
 
 
 @dataclass(slots=True)
@@ -128,7 +129,13 @@ class DetectionFilter:
             return self._nothing()
         count = int(np.count_nonzero(scores >= self._min_score))
         saturated = count == len(rows)
-        rows = self._valid(rows[:count])
+        rows = rows[:count]
+        if count <= FEW and self._wanted is None:
+            few = self._choose_few(rows.tolist())
+            if few != list(range(count)):
+                rows = rows[few]
+            return self._report(rows, rows[:, _CLASS].astype(np.int32), geometry, saturated=saturated)
+        rows = self._valid(rows)
         class_ids = rows[:, _CLASS].astype(np.int32)
         if self._wanted is not None:
             wanted = self._wanted[class_ids]
@@ -137,6 +144,20 @@ class DetectionFilter:
         if len(kept) < len(rows):
             rows, class_ids = rows[kept], class_ids[kept]
         return self._report(rows, class_ids, geometry, saturated=saturated)
+
+    def _choose_few(self, rows: list[list[float]]) -> list[int]:
+        """Choose among a handful of rows as `_valid` and `suppress` do: as numbers, since each array costs more."""
+        valid = [
+            index
+            for index, (x1, y1, x2, y2, _, class_id, *_) in enumerate(rows)
+            # A box between finite corners has a finite width: infinity less infinity is no number.
+            if x2 > x1 and y2 > y1 and 0 <= class_id < self._class_count and x2 - x1 < _INFINITE and y2 - y1 < _INFINITE
+        ]
+        if len(valid) <= 1:
+            return valid
+        boxes, scores = [rows[index][:4] for index in valid], [rows[index][_SCORE] for index in valid]
+        class_ids = [int(rows[index][_CLASS]) for index in valid]
+        return [valid[index] for index in suppress_few(boxes, scores, class_ids, self._iou)]
 
     def _nothing(self) -> Detections:
         return Detections(

@@ -144,23 +144,19 @@ class CreditWindow:
         That is at first, when a quarter of the window is free again, and when nothing waits while the next packet might
         not fit into what the sender knows of: nothing else would set it free.
         """
-        granted = Credits(self.granted_through_sequence, self.granted_through_bytes)
-        if not self._worth_telling(granted):
-            return None
-        self._told = granted
-        return granted
+        return self.tell() if self._worth_telling() else None
 
     def tell(self) -> Credits:
         """Return the credits as they are, and count them as told."""
         self._told = Credits(self.granted_through_sequence, self.granted_through_bytes)
         return self._told
 
-    def _worth_telling(self, granted: Credits) -> bool:
+    def _worth_telling(self) -> bool:
         told = self._told
         if told is None:
             return True
-        new_packets = granted.send_through_sequence - told.send_through_sequence
-        new_bytes = granted.send_through_bytes - told.send_through_bytes
+        new_packets = self.granted_through_sequence - told.send_through_sequence
+        new_bytes = self.granted_through_bytes - told.send_through_bytes
         if new_packets >= max(1, self.packets // 4) or new_bytes >= max(1, self.bytes // 4):
             return True
         left_bytes = told.send_through_bytes - self._received_bytes

@@ -53,12 +53,11 @@ class DecoderSeat:
         """
         for packet, reason in taken.shed:
             self._feed(packet, reason, answers)
-        packet = taken.packet
-        if packet is not None:
+        if taken.packet is not None:
             started = 0.0 if self._trace is None else time.monotonic()
-            self._feed(packet, None, answers)
+            self._feed(taken.packet, None, answers)
             if self._trace is not None:
-                self._trace.work("decode", packet.sequence, started, time.monotonic())
+                self._trace.work("decode", taken.packet.sequence, started, time.monotonic())
 
     def vacate(self, answers: list[Decoded]) -> None:
         """Flush the decoder and let it go; afterwards nothing is owed."""
