@@ -26,9 +26,12 @@ from vedette_engines.gpu import nvtx
 from vedette_server import log
 from vedette_server.data.config import EngineRef
 from vedette_server.data.outcome import SkipReason
+from vedette_server.decode.limits import PictureLimits
+from vedette_server.decode.opening import Decoders, open_nvdec
 from vedette_server.errors import SettingsError, UnavailableError, VedetteError
 from vedette_server.execute.engines import Engines
 from vedette_server.execute.keeper import Keeper
+from vedette_server.execute.opener import GpuOpener
 from vedette_server.execute.steering import Steering
 from vedette_server.lifeline import Lifeline
 from vedette_server.metrics import Metrics
@@ -114,7 +117,7 @@ class App:
             tracer = stack.enter_context(tracing(settings.trace, sum(self._lifeline.past.restarts.values())))
             authenticator = Authenticator(settings.auth)
             metrics = stack.enter_context(Metrics(settings.metrics))
-            pipeline, engines = self._open_engines(stack, loop, metrics, tracer)
+            pipeline, engines, decoders = self._open_engines(stack, loop, metrics, tracer)
             steering = EngineService(Steering(engines), authenticator)
             stack.callback(steering.close)
             bell = Bell(loop)
@@ -129,6 +132,7 @@ class App:
                 metrics,
                 on_over=over,
                 tracer=tracer,
+                decoders=decoders,
             )
             registry = Registry(
                 settings.server.max_channels,
@@ -159,8 +163,9 @@ class App:
 
     def _open_engines(
         self, stack: contextlib.ExitStack, loop: asyncio.AbstractEventLoop, metrics: Metrics, tracer: Tracer | None
-    ) -> tuple[Pipeline, Engines]:
+    ) -> tuple[Pipeline, Engines, Decoders]:
         settings = self._settings
+        opener = self._opener or GpuOpener(settings.engines.cuda_library)
         pipeline = Pipeline(_workers(settings), settings.decode.pending_pictures, tracer=tracer)
         # Its threads keep the process alive: they must end whatever fails from here on.
         stack.callback(pipeline.close)
@@ -169,19 +174,22 @@ class App:
             metrics,
             pipeline,
             lambda: self._health_changed(loop),
-            opener=self._opener,
+            opener=opener,
             on_stranded=partial(self._strand, loop),
             tracer=tracer,
         )
         _draw(tracer, pipeline, engines)
         stack.callback(engines.close)
+        decoders = _decoders(settings, opener, metrics)
+        # Before the engines, which have the GPUs open; after the workers, which decode.
+        stack.callback(decoders.close)
         keeper = Keeper(engines, settings.engines.watch_interval_s, settings.engines.keep_previous_s)
         # Before the engines: nobody may run a batch when they go.
         stack.callback(pipeline.close)
         # Before both: it loads and closes engines.
         stack.callback(keeper.close)
         self._engines = engines
-        return pipeline, engines
+        return pipeline, engines, decoders
 
     async def _preload(self, engines: Engines) -> None:
         for name in self._settings.engines.preload:
@@ -298,6 +306,24 @@ def _cancelling(timer: threading.Timer) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def _decoders(settings: Settings, opener: Opener, metrics: Metrics) -> Decoders:
+    """Put together what decodes.
+
+    Raises:
+        SettingsError: The GPU is to decode, and cannot.
+    """
+    decode = settings.decode
+    nvdec = open_nvdec(
+        decode,
+        metrics.decoders,
+        lambda: opener.gpus,
+        opener.device,
+        letterboxes=settings.engines.preprocess == "device",
+    )
+    limits = PictureLimits(decode.max_width, decode.max_height)
+    return Decoders(limits, metrics.decoders, nvdec, always=decode.device == "nvdec")
 
 
 def _draw(tracer: Tracer | None, pipeline: Pipeline, engines: Engines) -> None:

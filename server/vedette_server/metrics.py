@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
+from vedette_server.decode.figures import DecoderFigures
 from vedette_server.errors import SettingsError
 from vedette_server.gpu_metrics import GpuMetrics
 from vedette_server.metrics_export import Exporter
@@ -53,6 +54,11 @@ class Metrics:
         settings: Where to listen, and how long an ended channel is remembered.
         clock: Monotonic seconds.
 
+    Attributes:
+        decoders: Counts what really decodes.
+        registry: Gives all families.
+        port: Where Prometheus finds them; None: nowhere.
+
     Raises:
         SettingsError: The port cannot be listened on.
     """
@@ -69,6 +75,7 @@ class Metrics:
         self._refused: dict[str, int] = {}
         self._overlaps: dict[int, Callable[[], float]] = {}
         self._past = Past({})
+        self.decoders = DecoderFigures()
         self.registry = CollectorRegistry()
         self.registry.register(Exporter(self))
         ProcessCollector(registry=self.registry)
@@ -157,6 +164,8 @@ class Metrics:
                 tuple(self._routes.values()),
                 self._past,
                 dict(self._overlaps),
+                self.decoders.decoders,
+                self.decoders.fallbacks,
             )
 
     def _prune(self) -> None:

@@ -80,6 +80,7 @@ class Exporter(Collector):
         yield from _routes(snapshot.routes)
         yield _refused(snapshot.refused)
         yield from _restarts(snapshot.past)
+        yield from _decoders(snapshot)
 
 
 def _channel_counters(channels: Sequence[ChannelMetrics]) -> Iterator[Metric]:
@@ -98,6 +99,20 @@ def _channel_counters(channels: Sequence[ChannelMetrics]) -> Iterator[Metric]:
         for figures in channels:
             family.add_metric((figures.channel, figures.engine), read(figures))
         yield family
+
+
+def _decoders(snapshot: Snapshot) -> Iterator[Metric]:
+    """Give what really decodes video."""
+    text = "Open video decoders by what decodes: cpu, or nvdec and the number of the GPU."
+    family = GaugeMetricFamily("vedette_decoders", text, labels=("codec", "decoder"))
+    for key, count in snapshot.decoders.items():
+        family.add_metric(key, count)
+    yield family
+    text = "How often a stream's decoding fell to the CPU in place of a GPU."
+    fallbacks = CounterMetricFamily("vedette_decoder_fallbacks", text, labels=("codec", "cause"))
+    for key, count in snapshot.fallbacks.items():
+        fallbacks.add_metric(key, count)
+    yield fallbacks
 
 
 def _verdicts(channels: Sequence[ChannelMetrics]) -> Metric:

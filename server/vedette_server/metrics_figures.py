@@ -254,6 +254,8 @@ class Snapshot(NamedTuple):
         routes: Figures of what concerns all versions of an engine.
         past: What happened to the workers before this one.
         overlaps: By GPU, whom to ask for the share of its time in which several batches ran at once.
+        decoders: Open video decoders by codec and what decodes.
+        fallbacks: How often the CPU had to decode in place of a GPU, by codec and cause.
     """
 
     channels: tuple[ChannelMetrics, ...]
@@ -263,3 +265,5 @@ class Snapshot(NamedTuple):
     routes: tuple[RouteMetrics, ...] = ()
     past: Past = Past({})
     overlaps: Mapping[int, Callable[[], float]] = MappingProxyType({})
+    decoders: Mapping[tuple[str, str], int] = MappingProxyType({})
+    fallbacks: Mapping[tuple[str, str], int] = MappingProxyType({})

@@ -272,17 +272,9 @@ class DecodeSettings:
     )
     jump_after_s: float = option(1.0, "Decoding this late jumps to the next keyframe.", unit="s", low=0, high=600)
     device: str = option(
-        "auto",
-        "What decodes video; auto: the GPU (NVDEC) where it also letterboxes and PyNvVideoCodec is there, else the CPU.",
-        choices=("auto", "cpu", "nvdec"),
-        flag="--decode-device",
+        "auto", "Decodes video; auto: GPUs that letterbox.", choices=("auto", "cpu", "nvdec"), flag="--decode-device"
     )
-    surface_bytes: int = option(
-        1024 * MIB,
-        "Memory of each GPU for pictures that it decoded and that wait; what is more waits on the host.",
-        unit="bytes",
-        low=0,
-    )
+    surface_bytes: int = option(1024 * MIB, "Memory of a GPU for pictures it decoded.", unit="bytes", low=0)
 
 
 @dataclass(frozen=True, slots=True)

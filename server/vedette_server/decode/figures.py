@@ -9,8 +9,14 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from vedette_server.data.format import Codec
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+# Told from the start, so that the first failure shows as a rise.
+_CODECS = tuple(codec.name for codec in Codec if not codec.is_intra)
 
 
 class DecoderFigures:
@@ -18,8 +24,8 @@ class DecoderFigures:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: Counter[tuple[str, str]] = Counter()
-        self._fallbacks: Counter[tuple[str, str]] = Counter()
+        self._open: Counter[tuple[str, str]] = Counter({(codec, "cpu"): 0 for codec in _CODECS})
+        self._fallbacks: Counter[tuple[str, str]] = Counter({(codec, "failed"): 0 for codec in _CODECS})
 
     def opened(self, codec: str, decoder: str) -> Callable[[], None]:
         """Count a decoder that was opened.

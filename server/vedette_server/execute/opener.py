@@ -36,6 +36,14 @@ class Opener(Protocol):
         """Numbers of the GPUs that are there; empty: none, or nobody knows."""
         ...
 
+    def device(self, index: int) -> Device:
+        """Open a GPU, for decoders on it; it stays this object's.
+
+        Raises:
+            EnginesError: The GPU cannot be opened.
+        """
+        ...
+
     def open(self, bundle: Bundle, settings: RunnerSettings) -> LoadedEngine:
         """Load an engine, on the GPU `settings.device_id` where it runs on one.
 

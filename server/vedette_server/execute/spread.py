@@ -66,6 +66,11 @@ class SpreadInference:
         self._turn = 0
         metrics.watch(lambda: self.depths)
 
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether devices letterbox."""
+        return self.parts[0].takes_pictures
+
     # -- channels -------------------------------------------------------------------------------
 
     def acquire(self) -> Slot | None:

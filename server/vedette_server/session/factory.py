@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vedette_server.decode.limits import PictureLimits
-from vedette_server.decode.opening import open_decoder
+from vedette_server.decode.opening import Decoders
 from vedette_server.decode.shedding import PacketKinds
 from vedette_server.errors import InvalidError
 from vedette_server.frame import Binding
@@ -39,6 +39,7 @@ class SessionFactory:
         metrics: Gives every channel its figures.
         on_over: Called from any thread when a session is over.
         tracer: Records the way of frames; None: nobody does.
+        decoders: Opens decoders; None: those of the CPU.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class SessionFactory:
         metrics: Metrics,
         on_over: Callable[[Session], None],
         tracer: Tracer | None = None,
+        decoders: Decoders | None = None,
     ) -> None:
         self._settings = settings
         self._engines = engines
@@ -56,7 +58,9 @@ class SessionFactory:
         self._metrics = metrics
         self._on_over = on_over
         self._tracer = tracer
-        self._limits = PictureLimits(settings.decode.max_width, settings.decode.max_height)
+        self._decoders = decoders or Decoders(
+            PictureLimits(settings.decode.max_width, settings.decode.max_height), metrics.decoders
+        )
 
     def prepare(self, config: ChannelConfig) -> None:
         """Load a channel's engines. Blocks.
@@ -115,10 +119,12 @@ class SessionFactory:
             )
 
         engine = "+".join(inference.label.name for inference in inferences)
+        # Engines on the CPU know nothing of it.
+        on_device = any(getattr(inference, "takes_pictures", False) for inference in inferences)
         return SessionParts(
             inferences=inferences,
             bind=self.bind,
-            open_decoder=partial(open_decoder, config.format, self._limits),
+            open_decoder=partial(self._decoders.open, config.format, on_device=on_device),
             open_inbox=partial(Inbox, limits, config.policy, PacketKinds(config.format)),
             open_credits=open_credits,
             max_unacknowledged=channels.max_unacknowledged,
