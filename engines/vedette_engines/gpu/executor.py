@@ -9,6 +9,7 @@ Threads: all of it may be called by any thread, but not from within `Batch.done`
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -25,7 +26,7 @@ from vedette_engines.gpu.timings import ExecutorFigures
 from vedette_engines.gpu.waiting import LockWaiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from vedette_engines.cuda.base import Device
@@ -146,12 +147,14 @@ class Executor:
         with self._turn:
             member.leaving = True
         ended = self._wait_for(lambda: not member.flights, timeout_s)
-        with self._turn, self.device.attached():
+        with self._turn:
             for flight in tuple(member.flights):
                 self._pipeline.abandon(flight, f"the batch did not end within {timeout_s} s and was given up")
             if member in self._pipeline.members:
                 self._pipeline.members.remove(member)
             member.free.clear()
+        # Not in the turn: to give memory back waits for all that is under way on the device, others' batches too.
+        with self._attached():
             member.open_lanes.close()
         return ended
 
@@ -216,15 +219,26 @@ class Executor:
                 member.leaving = True
             self._turn.release()
             self._wait_for(lambda: not self._pipeline.flights, timeout_s)
-        if not (taken and self._join(max(deadline_s - self._clock(), 1.0))):
+        # A turn takes less than a second, unless it hangs.
+        if not self._join(max(deadline_s - self._clock(), 1.0) if taken else 0.0):
             self._give_up()
             return False
         ended = not self._pipeline.flights
         for member in self.members:
             self.remove(member, 0.0)
-        with self._turn, self.device.attached():
+        with self._turn, self._attached():
             self._pipeline.close()
         return ended
+
+    @contextlib.contextmanager
+    def _attached(self) -> Iterator[None]:
+        """Be attached, as far as a device can be attached to that is lost: what is closed then fails by itself."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.device.attached())
+            except CudaError as error:
+                _log.warning("closing without the device: %s", error)
+            yield
 
     def _refuse_inside(self) -> None:
         if self._inside == threading.get_ident():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from vedette_engines.cuda.base import Device, Event, Graph
+    from vedette_engines.cuda.base import Device, Event, Graph, Stream
     from vedette_engines.cuda.letterboxing import DeviceLetterbox
     from vedette_engines.gpu.base import DeviceEngine, Feed, Program
     from vedette_engines.gpu.timings import Anchor
@@ -137,12 +137,14 @@ class Lane:
             CudaError: The device failed; `drain` before `done` is asked.
         """
         stream, annotate = self._stream, self._annotate
+        # Before anything is under way: a program may only now be made.
+        run = self._runner(size)
         self._mark(0)
         with annotate("upload"):
             self._feeder.feed(frames)
         self._mark(1)
         with annotate("compute"):
-            self._run(size)
+            run(stream)
         self._mark(2)
         with annotate("download"):
             stream.download(self._taken, self._output, len(frames) * self._row_bytes)
@@ -200,19 +202,14 @@ class Lane:
         if self._stages:
             self._stream.record(self._stages[stage])
 
-    def _run(self, size: int) -> None:
+    def _runner(self, size: int) -> Callable[[Stream], None]:
+        """Give what enqueues the engine's work for a batch size."""
         graph = self._graphs.get(size)
         if graph is not None:
-            self._stream.launch_graph(graph)
-        else:
-            self._program(size).enqueue(self._stream)
-
-    def _program(self, size: int) -> Program:
-        program = self._programs.get(size)
-        if program is None:
+            return lambda stream: stream.launch_graph(graph)
+        if size not in self._programs:
             self._open_programs((size,))
-            program = self._programs[size]
-        return program
+        return self._programs[size].enqueue
 
     def _open_programs(self, sizes: Sequence[int]) -> None:
         for program in self._engine.open_programs(self._stream, self._input, self._output, sizes):
@@ -223,13 +220,13 @@ class Lane:
 
         Slots that pad a batch hold what they held: here they get something to hold.
         """
+        exact = self._settings.mode is BatchMode.EXACT
+        self._open_programs(sorted({self.sizes[0], self.sizes[-1]}) if exact else self.sizes)
         blank = device.pin(self._frame_bytes)
         try:
             blank.array[:] = self._settings.pad
             for slot_index in range(self.sizes[-1]):
                 self._stream.upload(self._input, blank, self._frame_bytes, target_at=slot_index * self._frame_bytes)
-            exact = self._settings.mode is BatchMode.EXACT
-            self._open_programs((self.sizes[0], self.sizes[-1]) if exact and len(self.sizes) > 1 else self.sizes)
             for program in self._programs.values():
                 program.enqueue(self._stream)
             self._stream.synchronize()

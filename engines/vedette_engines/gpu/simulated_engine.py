@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from vedette_engines.cuda.ordering import MisuseError
 from vedette_engines.cuda.simulated_stream import Use
 from vedette_engines.errors import LoadError
 
@@ -83,7 +84,7 @@ class SimulatedEngine:
         duration_s: How long a batch of a size takes; asked for each.
         max_batch: Most rows of a run.
         sizes: Sizes that can be run; None: 1 to `max_batch`.
-        lane_bytes: Memory that a lane takes besides input and output; it is really taken.
+        lane_bytes: Memory that it says a lane takes besides input and output; it takes none.
         capturable: Its programs may be captured into graphs.
     """
 
@@ -170,8 +171,8 @@ class SimulatedEngine:
             raise LoadError("the simulated engine is closed")
         if not set(sizes) <= set(self._sizes):
             raise LoadError(f"batch sizes are {list(sizes)}; the simulated engine has {list(self._sizes)}")
-        if stream is None:
-            raise LoadError("a lane has no stream")
+        if self._device.stream_of(stream.handle).busy:
+            raise MisuseError("programs are made while something is under way in their lane")
         return [SimulatedProgram(self, size, batch, rows) for size in sizes]
 
     def close(self) -> None:
