@@ -65,7 +65,7 @@ def test_on_an_h100_with_everything_all_backends_but_rtx_run_and_agree() -> None
         "engine_with_plan": "tensorrt",
         "engine_without_plan": "onnxruntime on CUDA",
         "cuda_library": "cuda-bindings",
-        "decoder": "NVDEC, CPU for what it does not take",
+        "decoder": "the CPU; NVDEC with engines.preprocess = device",
     }
     assert codes(report)["rtx-does-not-take-gpu"] is Severity.WARNING
     assert report.decoder["engines"] == 7

@@ -124,7 +124,8 @@ def auto(able: Iterable[Ability], facts: Facts) -> dict[str, str]:
         "engine_with_plan": plan,
         "engine_without_plan": onnx,
         "cuda_library": cuda_library(facts) or "none",
-        "decoder": "NVDEC, CPU for what it does not take" if "nvdec" in can else "the CPU",
+        # What is letterboxed on the CPU is decoded there: a surface would have to come back.
+        "decoder": "the CPU; NVDEC with engines.preprocess = device" if {"nvdec", "preprocess"} <= can else "the CPU",
     }
 
 
