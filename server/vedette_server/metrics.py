@@ -74,6 +74,7 @@ class Metrics:
         self._retired: dict[str, tuple[Histogram, ...]] = {}
         self._refused: dict[str, int] = {}
         self._overlaps: dict[int, Callable[[], float]] = {}
+        self._lost: set[int] = set()
         self._past = Past({})
         self.decoders = DecoderFigures()
         self.registry = CollectorRegistry()
@@ -142,6 +143,11 @@ class Metrics:
         with self._lock:
             self._overlaps[gpu] = overlap
 
+    def gpu_lost(self, gpu: int) -> None:
+        """Say that nothing runs on a GPU any more; others go on."""
+        with self._lock:
+            self._lost.add(gpu)
+
     def refused(self, reason: str) -> None:
         """Count a call that ended with an error; reasons are those of `errors.py`, few and stable."""
         with self._lock:
@@ -164,6 +170,7 @@ class Metrics:
                 tuple(self._routes.values()),
                 self._past,
                 dict(self._overlaps),
+                frozenset(self._lost),
                 self.decoders.decoders,
                 self.decoders.fallbacks,
             )

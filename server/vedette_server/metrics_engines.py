@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from vedette_server.metrics_figures import BATCH_PARTS, EngineMetrics, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.core import Metric
 
@@ -57,6 +57,16 @@ def overlaps(shares: Mapping[int, float]) -> Metric:
     )
     for gpu, share in shares.items():
         family.add_metric((str(gpu),), share)
+    return family
+
+
+def lost_gpus(gpus: Iterable[int], lost: Container[int]) -> Metric:
+    """Tell of each GPU that runs engines whether it is lost."""
+    family = GaugeMetricFamily(
+        "vedette_gpu_lost", "1: nothing runs on this GPU until the next restart; others go on.", labels=("gpu",)
+    )
+    for gpu in gpus:
+        family.add_metric((str(gpu),), gpu in lost)
     return family
 
 

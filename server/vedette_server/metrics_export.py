@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from vedette_server.data.outcome import SkipReason
-from vedette_server.metrics_engines import add_histogram, engine_runs, overlaps
+from vedette_server.metrics_engines import add_histogram, engine_runs, lost_gpus, overlaps
 from vedette_server.metrics_figures import (
     STAGE_BUCKETS_S,
     STAGES,
@@ -76,6 +76,7 @@ class Exporter(Collector):
         yield from _engine_depths(snapshot.engines)
         yield from _engine_loads(snapshot.engines)
         yield from engine_runs(snapshot.engines)
+        yield lost_gpus(snapshot.overlaps, snapshot.lost_gpus)
         yield overlaps({gpu: _ask(share, 0.0) for gpu, share in snapshot.overlaps.items()})
         yield from _routes(snapshot.routes)
         yield _refused(snapshot.refused)

@@ -253,7 +253,7 @@ class Snapshot(NamedTuple):
         retired: Stage times by engine of forgotten channels.
         routes: Figures of what concerns all versions of an engine.
         past: What happened to the workers before this one.
-        overlaps: By GPU, whom to ask for the share of its time in which several batches ran at once.
+        overlaps: By GPU that runs engines, whom to ask for the share of its time in which several batches ran at once.
         decoders: Open video decoders by codec and what decodes.
         fallbacks: How often the CPU had to decode in place of a GPU, by codec and cause.
     """
@@ -265,5 +265,6 @@ class Snapshot(NamedTuple):
     routes: tuple[RouteMetrics, ...] = ()
     past: Past = Past({})
     overlaps: Mapping[int, Callable[[], float]] = MappingProxyType({})
+    lost_gpus: frozenset[int] = frozenset()
     decoders: Mapping[tuple[str, str], int] = MappingProxyType({})
     fallbacks: Mapping[tuple[str, str], int] = MappingProxyType({})

@@ -143,12 +143,14 @@ async def test_a_gpu_that_is_lost_costs_its_share_while_another_is_left(root: Pa
         gpus.devices[0].lose()
         verdicts = await stream
         later = await analysed(server, grey(VALUES), "b")
+        figures = await server.metrics()
         assert not server.task.done()
     assert sorted(verdict.sequence for verdict in verdicts) == list(range(200))
     failed = [verdict for verdict in verdicts if not verdict.analysed]
     assert {verdict.reason for verdict in failed} <= {SkipReason.ENGINE_ERROR}
     assert len(failed) < 100
     assert all(verdict.analysed for verdict in later)
+    assert [figures[f'vedette_gpu_lost{{gpu="{gpu}"}}'] for gpu in (0, 1)] == [1, 0]
     assert server.code == 0
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -293,3 +294,39 @@ def test_a_channel_that_goes_over_takes_the_frames_along_that_wait(pipeline: Pip
     camera.wait_for(lambda: camera.analysed == [1, 2, 3])
     run(old)
     camera.wait_for(lambda: camera.analysed == [1, 2, 3, 0])
+
+
+def test_a_job_that_comes_from_another_thread_is_done_by_idle_workers_at_once(pipeline: Pipeline):
+    class Mailbox:
+        """Work that nobody knows of before it is there."""
+
+        def __init__(self) -> None:
+            self.jobs: deque[Callable[[], None]] = deque()
+
+        def take(self, now: float) -> Callable[[], None] | None:
+            return self.jobs.popleft() if self.jobs else None
+
+        def due_at(self) -> float | None:
+            return 0.0 if self.jobs else None
+
+    source, done = Mailbox(), threading.Semaphore(0)
+    pipeline.add_source(source, 1)
+    for count in (1, 5, 1):
+        source.jobs.extend([lambda: done.release() and None] * count)
+        pipeline.jobs_ready()
+        for _ in range(count):
+            assert done.acquire(timeout=20)
+    pipeline.remove_source(source, 1)
+
+
+def test_slots_that_become_free_with_a_job_are_taken(pipeline: Pipeline):
+    inference = FakeInference(1, lambda: None)
+    camera = channel(pipeline, (inference,))
+    camera.arrive(2)
+    assert inference.arrived.acquire(timeout=20)
+    eventually(lambda: camera.made == 2)
+    # As an executor's thread does it: the slot is free, and nobody else would ever say so.
+    inference.finish()
+    pipeline.jobs_ready()
+    run(inference)
+    camera.wait_for(lambda: len(camera.analysed) == 2)

@@ -301,6 +301,7 @@ class Fleet:
         """Go on without a GPU, or say that it cannot be: called from the GPU's executor, or by whoever loads."""
         _log.error("GPU %d is lost: %s", gpu, reason)
         self._host.lose(gpu)
+        self._metrics.gpu_lost(gpu)
         stranded = []
         for loaded in self.loaded:
             parts = parts_of(loaded.inference)
