@@ -13,6 +13,7 @@ import contextlib
 import logging
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vedette_engines.cuda.base import CudaError
@@ -89,6 +90,7 @@ class Executor:
         self._stopping = False
         self._closed = False
         self._figures_s = clock()
+        self._figures_batches = 0
 
     @property
     def lost(self) -> CudaError | None:
@@ -195,11 +197,14 @@ class Executor:
         Args:
             window_s: In so many last seconds; None: since the last call without a window.
         """
-        now = self._clock()
-        since_s = self._figures_s if window_s is None else now - window_s
-        if window_s is None:
-            self._figures_s = now
-        return self._pipeline.usage.figures(since_s, now, len(self._pipeline.flights))
+        now, usage = self._clock(), self._pipeline.usage
+        in_flight = len(self._pipeline.flights)
+        if window_s is not None:
+            return usage.figures(now - window_s, now, in_flight)
+        figures = usage.figures(self._figures_s, now, in_flight)
+        # Counted, for one may be noted while the figures are made, with an end before.
+        batches, self._figures_s, self._figures_batches = self._figures_batches, now, usage.batches
+        return replace(figures, batches=self._figures_batches - batches)
 
     def close(self, timeout_s: float = _CLOSE_S) -> bool:
         """End: take no more batches, wait for those under way, close all lanes; may be called twice.

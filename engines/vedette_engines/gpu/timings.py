@@ -123,9 +123,13 @@ class Usage:
     Each engine of the device does one thing after another. A lane's events tell when its part was ready to begin, and
     when it was done; what lies between is the engine at work, on this batch or on one before it. So the union of all
     is the time in which the engine worked.
+
+    Attributes:
+        batches: Batches that were ever noted.
     """
 
     def __init__(self) -> None:
+        self.batches = 0
         self._done: deque[_Done] = deque(maxlen=_SPANS_KEPT)
         self._last_s = [float("-inf")] * 3
 
@@ -135,6 +139,7 @@ class Usage:
         Returns:
             Its times without the waiting for batches before it, on each engine.
         """
+        self.batches += 1
         self._done.append(_Done(ended_s, times))
         if times is None:
             return None
@@ -145,11 +150,11 @@ class Usage:
         return LaneTimes(*parts)
 
     def figures(self, since_s: float, now: float, in_flight: int) -> ExecutorFigures:
-        """Sum up the batches that were done since a moment, as far as they are kept."""
+        """Sum up the batches that were done after a moment, as far as they are kept."""
         done = list(self._done)
         if len(done) == _SPANS_KEPT:
             since_s = max(since_s, done[0].ended_s)
-        done = [batch for batch in done if batch.ended_s >= since_s]
+        done = [batch for batch in done if batch.ended_s > since_s]
         overlap, busy = _busy([batch.times for batch in done if batch.times is not None], since_s, now)
         return ExecutorFigures(overlap, *busy, len(done), in_flight, now - since_s)
 
