@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from vedette_server.data.engine import RouteChange
 from vedette_server.execute.steering import Steering
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from support_streams import Packets
@@ -40,12 +40,10 @@ def printed(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
 
 
 async def analysed(
-    server: Serving, source: Packets, channel: str = "a", engines: Sequence[str] = ("gauge",), **wishes: Any
+    server: Serving, source: Packets, channel: str = "a", policy: Policy = Policy.EVERY_FRAME
 ) -> list[Verdict]:
     async with Client(server.address, reconnect=ReconnectOptions(give_up_s=20.0)) as client:
-        analysis = await client.start(
-            source, channel, engines=list(engines), **({"policy": Policy.EVERY_FRAME} | wishes)
-        )
+        analysis = await client.start(source, channel, engines=["gauge"], policy=policy)
         return [verdict async for verdict in analysis]
 
 
@@ -227,6 +225,7 @@ async def test_who_samples_frames_gets_pixels_where_the_device_letterboxes(
         await until(lambda: bool(frames))
         stop()
     shown = cv2.imdecode(np.frombuffer(frames[0].png, np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
     wanted = next(verdict for verdict in verdicts if verdict.sequence == frames[0].sequence).detections[0].score
     assert float(shown.mean()) / 256 == pytest.approx(wanted, abs=0.5 / 256)
 
