@@ -121,6 +121,7 @@ async def test_every_camera_goes_on_by_itself_after_each_death_of_the_worker(ser
         end.set()
     metrics = server.metrics
     assert server.stop() == 0
+    assert "Traceback" not in server.output, server.output
     assert len(set(workers)) == 4
     assert {line.rpartition(":")[2] for line in server.lines if "serving on" in line} == {f"{server.port}\n"}
     ends = re.findall(r"worker ended \((.*?)\), restart in", server.output)
@@ -144,7 +145,7 @@ def check_account(camera: Camera) -> None:
     assert account.skipped == Counter(verdict.reason for verdict in camera.verdicts if not verdict.analysed)
     if camera.policy is Policy.EVERY_FRAME:
         # It has kept what it would need, and waited: nothing is lost.
-        assert account.analysed == camera.sent
+        assert account.analysed == camera.sent, [(v.sequence, v.reason, v.detail) for v in camera.verdicts if v.reason]
     else:
         # Too old by now, lost with the worker, or left out to catch up; nothing is wrong with the packets.
         harmless = {SkipReason.STALE, SkipReason.SESSION_LOST, SkipReason.SUPERSEDED, SkipReason.OVERLOAD}
