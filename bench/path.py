@@ -22,25 +22,22 @@ from bench.path_server import ENGINE
 from bench.serving import Server
 from bench.setting import keep
 
-# Packets of a channel that may be on their way: as many as a client's usual window.
-WINDOW = 16
+# What of a channel may be on its way, to either server: as many packets as a client's usual window, as few bytes as
+# an echo without credits needs so as not to drown in memory.
+WINDOW, WINDOW_BYTES = 16, 4 << 20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--channels", type=int, default=16)
-    parser.add_argument("--size", default="160x96,640x640", help="of the engine and of the pictures")
+    parser.add_argument("--size", default="160x96,416x416,640x640", help="of the engine and of the pictures")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one round, about")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     figures: dict[str, Any] = {"channels": options.channels}
     for size in options.size.split(","):
         width, height = (int(number) for number in size.split("x"))
-        figures[size] = _measure(width, height, options)
-        for name, value in figures[size].items():
-            print(
-                f"  {size:10} {name:58} {value:.4g}" if isinstance(value, float) else f"  {size:10} {name:58} {value}"
-            )
+        figures |= {f"{size}: {name}": value for name, value in _measure(width, height, options).items()}
     keep("path", figures)
 
 
@@ -135,6 +132,7 @@ class _Camera:
     def __init__(self, stub: Any, index: int, width: int, height: int) -> None:
         self._name = f"channels/cam-{index}"
         self._size = width, height
+        self._window = max(min(WINDOW, WINDOW_BYTES // (width * height * 3)), 2)
         self.call = stub.AnalyzeStream(metadata=(("x-vedette-channel", self._name),))
         self._seen = 0
         self._allowed: int | None = None
@@ -166,7 +164,7 @@ class _Camera:
         reader = asyncio.create_task(self._read(packets))
         data = bytes([90]) * (self._size[0] * self._size[1] * 3)
         for number in range(packets):
-            while number >= self._seen + WINDOW or (self._allowed is not None and number > self._allowed):
+            while number >= self._seen + self._window or (self._allowed is not None and number > self._allowed):
                 self._moved.clear()
                 await self._moved.wait()
             packet = stream_pb2.Packet(sequence=number, pts=number * 3000, keyframe=True, data=data)
