@@ -318,7 +318,7 @@ def _decoders(settings: Settings, opener: Opener, metrics: Metrics) -> Decoders:
     nvdec = open_nvdec(
         decode,
         metrics.decoders,
-        lambda: opener.gpus,
+        lambda: settings.engines.devices or opener.gpus,
         opener.device,
         letterboxes=settings.engines.preprocess == "device",
     )
