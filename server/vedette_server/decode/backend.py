@@ -62,6 +62,7 @@ class Start:
         data: The packet, with the parameter sets that came before it in front where the codec has none of its own.
         parameters: The parameter sets in the stream itself, oldest first, framed as packets are.
         unit: The packet's headers.
+        reorders: The packet's times say that its picture is shown later than it is decoded: others come before it.
     """
 
     fmt: VideoFormat
@@ -69,6 +70,7 @@ class Start:
     data: bytes
     parameters: Sequence[bytes]
     unit: AccessUnit
+    reorders: bool = False
 
 
 class Backend(Protocol):

@@ -305,7 +305,9 @@ class NvdecChooser:
         facts = self._facts[1]
         if not facts.bits:
             raise FallbackError("layout", f"pictures are {facts.layout}; NVDEC's are taken as NV12 and P010")
-        return replace(facts, reorder_depth=max(facts.reorder_depth, 1)) if self._reorders else facts
+        if self._reorders or start.reorders:
+            return replace(facts, reorder_depth=max(facts.reorder_depth, 1))
+        return facts
 
     def _software(self, start: Start) -> Backend:
         self._count("cpu")

@@ -2,12 +2,12 @@
 
 Packets come from memory, one access unit each, with start codes. A packet's number travels as its time stamp and comes
 back with its picture, which is copied off the decoder's memory in the decoder's own stream (`nvdec_surfaces.py`).
-Latency: `LOW`, no delay, where the headers say that pictures are not reordered; else `NATIVE`.
+Latency: `LOW`, no delay, where neither headers nor times say that pictures are reordered, which H.264's parser is then
+told (`nvdec_order.py`); else `NATIVE`. Should pictures come out of order after all, `NATIVE` from the next keyframe on.
 
 **No hardware has run this.** It is written against PyNvVideoCodec 2.2 (its samples, its guide, the sources of its
 bindings), and tested against a fake of it that decodes with FFmpeg. What only hardware can tell: whether the parser
-holds pictures back where the headers do not say that none are reordered (H.264 without `max_num_reorder_frames`:
-documented as possible even in `LOW`); how AV1 and VP9 packets of MP4 are taken; what each call costs.
+gives pictures without delay as its guide says; how AV1 and VP9 packets of MP4 are taken; what each call costs.
 
 What NVDEC does not tell, and FFmpeg does: damage. A broken picture whose headers are whole comes out concealed, as if
 it were clean; the library prints a line and reports nothing. Lost references, cut-off units, discontinuities and size
@@ -25,8 +25,10 @@ import numpy as np
 
 from vedette_engines.cuda.base import CudaError, ForeignMemory
 from vedette_engines.cuda.letterboxing import SurfaceKind
+from vedette_server.data.format import Codec
 from vedette_server.decode.annexb import AnnexB
 from vedette_server.decode.backend import BackendLostError, Shown
+from vedette_server.decode.nvdec_order import say_unordered
 from vedette_server.decode.nvdec_picture import SurfaceLayout, SurfacePicture
 from vedette_server.decode.nvdec_surfaces import Lease
 from vedette_server.decode.video_picture import VideoPicture
@@ -82,6 +84,7 @@ class NvdecBackend:
         self._pool = pool
         self._fmt = start.fmt
         self._on_close = on_close
+        self._unordered = start.fmt.codec is Codec.H264 and not facts.reorder_depth
         self._framing = AnnexB(start.fmt.codec, start.extradata)
         self._ahead: dict[bytes, None] = {}
         self._waiting: dict[int, Pending] = {}
@@ -122,6 +125,8 @@ class NvdecBackend:
             return [], ""
         header = self._framing.header if self._fresh else b""
         whole = b"".join((header, *self._ahead, framed))
+        if self._unordered:
+            whole = say_unordered(whole)
         self._ahead.clear()
         self._fresh = False
         self._count += 1

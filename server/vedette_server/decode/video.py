@@ -232,7 +232,7 @@ class VideoDecoder:
             if lost.began or self._chooser is None:
                 raise
             self._used.close()
-            self._use(self._chooser.lost(self._used, str(lost), self._start(data, unit)))
+            self._use(self._chooser.lost(self._used, str(lost), self._start(data, pending, unit)))
         return self._used.feed(self._reminded(data, unit), pending)
 
     def _reminded(self, data: bytes, unit: AccessUnit) -> bytes:
@@ -310,13 +310,16 @@ class VideoDecoder:
             self._tainted, self._forgot = False, True
         if self._chooser is None:
             return
-        chosen = self._chooser.choose(self._used, self._start(data, unit))
+        chosen = self._chooser.choose(self._used, self._start(data, pending, unit))
         if chosen is not self._used:
             self._used.close()
             self._use(chosen)
 
-    def _start(self, data: bytes, unit: AccessUnit) -> Start:
-        return Start(self._fmt, self._extradata, self._headed(data, unit), tuple(self._parameters), unit)
+    def _start(self, data: bytes, pending: Pending, unit: AccessUnit) -> Start:
+        packet = pending.packet
+        pts, dts = (None, None) if packet is None else (packet.pts, packet.dts)
+        reorders = pts is not None and dts is not None and dts < pts
+        return Start(self._fmt, self._extradata, self._headed(data, unit), tuple(self._parameters), unit, reorders)
 
     def _lose_backend(self, lost: BackendLostError, before: Pending | None = None) -> None:
         """Answer all that a lost backend held, and go on with another from the next place to start."""
