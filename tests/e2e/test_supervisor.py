@@ -18,6 +18,8 @@ import pytest
 
 from support_serving import ServerProcess
 from support_streams import grey
+from support_wire import Wire, grey_config
+from vedette.v1 import stream_pb2
 from vedette_client import Client, Policy, ReconnectOptions, SkipReason
 from vedette_client.sources import open_source
 
@@ -43,6 +45,7 @@ if "VEDETTE_WORKER" in os.environ:
 def server(gauges: Path, tmp_path: Path) -> Iterator[ServerProcess]:
     (tmp_path / "sitecustomize.py").write_text(LOST_AT_SIGNAL, encoding="utf-8")
     flags = (*FLAGS, "--engines-dir", str(gauges), "--metrics-port", "0", "--heartbeat-interval-s", "0.5")
+    flags += ("--drain-grace-s", "600")
     with ServerProcess(*flags, command=COMMAND, paths=(str(tmp_path),)) as process:
         yield process
 
@@ -158,3 +161,18 @@ def test_wrong_settings_end_it_without_a_second_try() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("vedette serve: engines.preload: ")
     assert done.stderr.count("\n") == 1
+
+
+async def test_a_service_manager_that_signals_both_processes_asks_for_one_drain(server: ServerProcess) -> None:
+    """As systemd does; only a second wish, to the supervisor, ends the drain's grace."""
+    async with Wire(server.address, "endless") as camera:
+        await camera.open(grey_config("endless", policy=stream_pb2.DELIVERY_POLICY_LIVE))
+        for process in (server.process.pid, worker_of(server)):
+            os.kill(process, signal.SIGTERM)
+        while camera.drain is None:
+            assert await camera.hear() is not None
+        await asyncio.sleep(0.5)
+        assert server.process.poll() is None
+        server.process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(server.process.wait, 20) == 0
+    assert "restart" not in server.output
