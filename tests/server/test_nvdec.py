@@ -288,6 +288,18 @@ def test_memory_is_used_again_and_what_is_beyond_the_bound_waits_on_the_host() -
         decoder.close()
 
 
+def test_memory_that_nobody_looked_at_is_used_again_by_another_stream(gpu: Hardware) -> None:
+    """The simulated device forgives no copy into memory that another stream may still write."""
+    first, shown = pictures(gpu, clip("h264"), 1)
+    shown[0].close()
+    second, (picture,) = pictures(gpu, clip("h264"), 1)
+    assert gpu.nvdec._gpus[0].pool.size_bytes == 1 << 16
+    assert digest(picture.frame) == truth("h264")[0]
+    picture.close()
+    first.close()
+    second.close()
+
+
 def test_a_gpu_without_memory_left_makes_pictures_wait_on_the_host(gpu: Hardware) -> None:
     decoder, shown = pictures(gpu, clip("h264"), 1)
     device = gpu.module.devices[0]

@@ -91,9 +91,8 @@ def test_a_stream_that_reorders_though_its_headers_do_not_say_so_is_sorted_from_
     real = module.probe
     monkeypatch.setattr(module, "probe", lambda *a: replace(real(*a), reorder_depth=0))
     source = clip("h264-b")
-    shuffled = [
-        replace(packet, pts=99 - packet.pts if packet.sequence < 3 else packet.pts) for packet in source.packets
-    ]
+    late = {0: 2, 1: 1, 2: 0}
+    shuffled = [replace(packet, pts=late.get(packet.sequence, packet.pts), dts=None) for packet in source.packets]
     gpu.run(source, shuffled)
     assert gpu.module.latencies == ["LOW", "NATIVE"]
 
