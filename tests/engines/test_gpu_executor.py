@@ -188,12 +188,26 @@ def test_a_lost_device_fails_what_is_under_way_and_what_comes_and_tells_once() -
     rig.close()
 
 
+def test_whoever_is_told_that_the_device_is_lost_may_take_its_engines_out() -> None:
+    removed: list[bool] = []
+    rig = Rig(slow(), on_lost=lambda _: removed.append(rig.executor.remove(member)))
+    store = Store(rig.device)
+    member = rig.add(store)
+    store.put(1)
+    rig.executor.step()
+    rig.device.lose()
+    rig.executor.step()
+    assert removed == [True]
+    assert "context is lost" in store.told[0].outcome.error
+    rig.close()
+
+
 def test_a_batch_that_hangs_is_seen_and_given_up() -> None:
     rig = Rig(slow())
     store, other = Store(rig.device), Store(rig.device)
     # The warm-up's run ends.
     durations = iter([0.0])
-    member = rig.add(store, rig.engine(lambda _: next(durations, math.inf), max_batch=1), lanes=1)
+    member = rig.add(store, rig.engine(lambda _: next(durations, math.inf), max_batch=1), lanes=1, graphs=False)
     fine = rig.add(other, rig.engine(), lanes=1)
     began_s = rig.clock()
     told = store.put(1)
@@ -208,6 +222,18 @@ def test_a_batch_that_hangs_is_seen_and_given_up() -> None:
     assert member.hung_since is None
     assert rig.executor.remove(fine)
     assert rig.executor.close()
+
+
+def test_closing_gives_up_what_hangs_and_says_so() -> None:
+    rig = Rig(slow())
+    durations = iter([0.0])
+    store = Store(rig.device)
+    rig.add(store, rig.engine(lambda _: next(durations, math.inf), max_batch=1), lanes=1, graphs=False)
+    told = store.put(1)
+    rig.executor.step()
+    assert not rig.executor.close(2.0)
+    assert "did not end" in told.outcome.error
+    assert not rig.executor.close()
 
 
 def test_what_is_removed_ends_first_and_takes_no_more() -> None:

@@ -88,6 +88,8 @@ def test_as_many_lanes_as_were_asked_for_or_none() -> None:
     assert rig.add(Store(rig.device), lanes=2).lanes == 2
     with pytest.raises(LoadError, match="lanes is 0"):
         rig.add(Store(rig.device), lanes=0)
+    with pytest.raises(LoadError, match=r"pad is 256; allowed is 0..255"):
+        rig.add(Store(rig.device), pad=256)
     rig.close()
 
 

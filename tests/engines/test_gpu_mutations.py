@@ -194,6 +194,12 @@ def an_engine_that_refuses_to_warm_up(mutations: Mutations) -> None:
     finish(rig)
 
 
+def lanes_that_are_closed_unused(mutations: Mutations) -> None:
+    rig, engine = mutant_rig(mutations)
+    assert rig.executor.remove(rig.add(Store(rig.device), engine, lanes=2))
+    finish(rig)
+
+
 def a_batch_that_cannot_be_looked_at(mutations: Mutations) -> None:
     rig, engine = mutant_rig(mutations)
     store = Store(rig.device)
@@ -244,6 +250,7 @@ SCENARIOS: dict[str, Scenario] = {
     "pictures": pictures_of_the_host_and_the_device,
     "a refused batch": a_batch_that_the_engine_refuses,
     "a refused batch without a mark": a_refused_batch_whose_end_cannot_be_marked,
+    "unused lanes": lanes_that_are_closed_unused,
     "a refused warm-up": an_engine_that_refuses_to_warm_up,
     "a batch that cannot be looked at": a_batch_that_cannot_be_looked_at,
     "a lane for one caller": a_lane_for_one_caller,

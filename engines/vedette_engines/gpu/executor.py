@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 
 _DEFAULTS = LaneSettings()
 _CLOSE_S = 30.0
+_AFTER_FAILURE_S = 1.0
 
 
 def _ignore(_: CudaError) -> None:
@@ -56,7 +57,7 @@ class Executor:
             as the one with the most lanes has.
         poll_s: Shortest time between two looks at a GPU that is busy.
         annotate: Marks what the host does for a batch, for a profiler.
-        on_lost: Called once, from the executor's thread, when the device is lost: nothing on it works any more, and
+        on_lost: Called once, from the thread that notices, when the device is lost: nothing on it works any more, and
             the process must end.
         waiting: How the thread waits; with a clock of its own kind, a wait of that kind.
     """
@@ -89,6 +90,7 @@ class Executor:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._closed = False
+        self._ended = False
         self._figures_s = clock()
         self._figures_batches = 0
 
@@ -124,7 +126,8 @@ class Executor:
                 with self.device.attached():
                     lanes.open()
             except CudaError as error:
-                self._lose_if(error)
+                if error.sticky:
+                    self._lose(error)
                 raise LoadError(f"lanes cannot be opened: {error}") from error
         try:
             member = Member(lanes, source, weight, self._clock)
@@ -173,16 +176,18 @@ class Executor:
             Seconds until the next turn is worth it; None: not before a nudge.
         """
         self._refuse_inside()
-        with self._turn, self.device.attached():
-            self._inside = threading.get_ident()
-            try:
-                self._pipeline.turn()
-            except CudaError as error:
-                self._lose(error)
-            finally:
-                self._inside = None
-            self._progress.notify_all()
-            return self._pipeline.wait_s(self._clock())
+        try:
+            with self._turn, self.device.attached():
+                self._inside = threading.get_ident()
+                try:
+                    self._pipeline.turn()
+                finally:
+                    self._inside = None
+                self._progress.notify_all()
+                return self._pipeline.wait_s(self._clock())
+        except CudaError as error:
+            self._lose(error)
+            return 0.0
 
     def start(self) -> None:
         """Start the thread that takes the turns."""
@@ -213,7 +218,7 @@ class Executor:
             Whether all ended in time; see `remove`.
         """
         if self._closed:
-            return True
+            return self._ended
         self._refuse_inside()
         self._closed = True
         deadline_s = self._clock() + timeout_s
@@ -228,12 +233,12 @@ class Executor:
         if not self._join(max(deadline_s - self._clock(), 1.0) if taken else 0.0):
             self._give_up()
             return False
-        ended = not self._pipeline.flights
+        self._ended = not self._pipeline.flights
         for member in self.members:
             self.remove(member, 0.0)
         with self._turn, self._attached():
             self._pipeline.close()
-        return ended
+        return self._ended
 
     @contextlib.contextmanager
     def _attached(self) -> Iterator[None]:
@@ -273,16 +278,15 @@ class Executor:
         return True
 
     def _drive(self) -> None:
-        with self.device.attached():
+        with self._attached():
             while not self._stopping:
                 try:
                     wait_s = self.step()
                 except Exception as error:  # noqa: BLE001 - without its thread nobody would ever be told anything
                     _log.exception("the executor's thread failed")
-                    wait_s = None
-                    with self._turn:
-                        self._lose(CudaError("CUDA_ERROR_UNKNOWN", f"driving the GPU ({error!r})", sticky=True))
-                        self._progress.notify_all()
+                    self._lose(CudaError("CUDA_ERROR_UNKNOWN", f"driving the GPU ({error!r})", sticky=True))
+                    # What failed may fail again: no sooner than a while later, or when somebody has something.
+                    wait_s = _AFTER_FAILURE_S
                 self._waiting.wait(wait_s)
 
     def _join(self, timeout_s: float) -> bool:
@@ -301,17 +305,14 @@ class Executor:
         for flight in tuple(self._pipeline.flights):
             flight.give_up("the GPU hangs", now)
 
-    def _lose_if(self, error: CudaError) -> None:
-        if error.sticky:
-            with self._turn:
-                self._lose(error)
-
     def _lose(self, error: CudaError) -> None:
-        """Fail everything, once; the turn is held."""
-        if self._pipeline.lost is not None:
-            return
+        """Fail everything, and tell it, once."""
+        with self._turn:
+            if self._pipeline.lost is not None:
+                return
+            self._pipeline.lose(error)
+            self._progress.notify_all()
         _log.error("the GPU is lost: %s", error)
-        self._pipeline.lose(error)
         try:
             self._on_lost(error)
         except Exception:  # noqa: BLE001 - whoever is told cannot hurt

@@ -230,6 +230,7 @@ class Lane:
             for program in self._programs.values():
                 program.enqueue(self._stream)
             self._stream.synchronize()
+            self._capture_all()
         except BaseException:
             # What was enqueued before still uses the memory that is closed now.
             with contextlib.suppress(CudaError):
@@ -237,9 +238,16 @@ class Lane:
             raise
         finally:
             blank.close()
-        if self._with_graphs:
-            for program in self._programs.values():
-                self._capture(program)
+
+    def _capture_all(self) -> None:
+        """Capture what was made, and launch each graph once: the first launch takes longer."""
+        if not self._with_graphs:
+            return
+        for program in self._programs.values():
+            self._capture(program)
+        for graph in self._graphs.values():
+            self._stream.launch_graph(graph)
+        self._stream.synchronize()
 
     def _capture(self, program: Program) -> None:
         """Capture a program that has run once, if it may be; one that cannot be is enqueued each time."""

@@ -153,6 +153,8 @@ def plan_lanes(
     """
     if settings.lanes is not None and settings.lanes < 1:
         raise LoadError(f"lanes is {settings.lanes}; allowed is 1 and up")
+    if not 0 <= settings.pad <= 255:
+        raise LoadError(f"pad is {settings.pad}; allowed is 0..255")
     if engine.device.facts.index != device.facts.index:
         raise LoadError(
             f"the engine is on GPU {engine.device.facts.index}, its lanes are wanted on {device.facts.index}"

@@ -7,6 +7,7 @@ seconds.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -122,7 +123,7 @@ class Usage:
 
     Each engine of the device does one thing after another. A lane's events tell when its part was ready to begin, and
     when it was done; what lies between is the engine at work, on this batch or on one before it. So the union of all
-    is the time in which the engine worked.
+    is the time in which the engine worked. One thread notes; any asks for figures.
 
     Attributes:
         batches: Batches that were ever noted.
@@ -130,6 +131,7 @@ class Usage:
 
     def __init__(self) -> None:
         self.batches = 0
+        self._lock = threading.Lock()
         self._done: deque[_Done] = deque(maxlen=_SPANS_KEPT)
         self._last_s = [float("-inf")] * 3
 
@@ -139,8 +141,9 @@ class Usage:
         Returns:
             Its times without the waiting for batches before it, on each engine.
         """
-        self.batches += 1
-        self._done.append(_Done(ended_s, times))
+        with self._lock:
+            self.batches += 1
+            self._done.append(_Done(ended_s, times))
         if times is None:
             return None
         parts = []
@@ -151,7 +154,8 @@ class Usage:
 
     def figures(self, since_s: float, now: float, in_flight: int) -> ExecutorFigures:
         """Sum up the batches that were done after a moment, as far as they are kept."""
-        done = list(self._done)
+        with self._lock:
+            done = list(self._done)
         if len(done) == _SPANS_KEPT:
             since_s = max(since_s, done[0].ended_s)
         done = [batch for batch in done if batch.ended_s > since_s]
