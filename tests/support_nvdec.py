@@ -27,6 +27,7 @@ import av.logging
 import numpy as np
 
 from support_cuda_kernels import KERNELS
+from vedette_engines.cuda.base import CudaError
 from vedette_engines.cuda.simulated import SimulatedDevice
 from vedette_engines.cuda.simulated_stream import Use
 from vedette_server.decode.figures import DecoderFigures
@@ -265,10 +266,11 @@ class FakeDecoder:
         return DecodedFrame(memory.address, (width, height), form, sample, frame.opaque)
 
     def __del__(self) -> None:
-        for buffer in self._stock:
-            buffer.close()
         if self._alive:
             self._module.open[self._gpu] -= 1
+        with contextlib.suppress(CudaError):
+            for buffer in self._stock:
+                buffer.close()
 
 
 @dataclass

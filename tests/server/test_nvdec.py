@@ -24,7 +24,7 @@ from vedette_server.decode.nvdec_picture import SurfacePicture
 from vedette_server.decode.opening import Decoders, open_nvdec
 from vedette_server.decode.raw import RawDecoder
 from vedette_server.decode.video_picture import VideoPicture
-from vedette_server.errors import SettingsError
+from vedette_server.errors import SettingsError, UndecodableError
 from vedette_server.picture.letterbox import Letterbox
 from vedette_server.settings import DecodeSettings
 
@@ -197,6 +197,23 @@ def test_a_gpu_tells_its_decoders_and_is_asked_once_for_each_kind() -> None:
         for _ in range(3):
             gpu.run(clip("h264"), clip("h264").packets[:3])
         assert gpu.module.asked == [(0, "H264", 8)]
+
+
+def test_a_gpu_that_is_lost_costs_what_it_held_and_new_streams_find_the_cpu() -> None:
+    with hardware() as gpu:
+        decoder, shown = pictures(gpu, clip("h264"), 5)
+        gpu.module.devices[0].lose()
+        answers = [a for packet in clip("h264").packets[5:] for a in decoder.decode(packet)] + list(decoder.flush())
+        decoder.close()
+        outcome = collect(answers)
+        assert set(outcome.skipped) == set(range(5, 12))
+        assert {reason for reason, _ in outcome.skipped.values()} == {"LOST_REFERENCE"}
+        with pytest.raises(UndecodableError, match="cannot be read from its GPU"):
+            shown[0].letterbox_into(slot(), FIT)
+        for picture in shown:
+            picture.close()
+        assert gpu.run(clip("vp9"), clip("vp9").packets[:3]).clean.keys() == {0, 1, 2}
+        assert open_now(gpu) == set()
 
 
 # -- where pictures wait ----------------------------------------------------------------------

@@ -6,7 +6,8 @@ that fails in mid-stream costs the pictures up to the next keyframe, and the cha
 decodes is chosen anew only where decoding begins anew.
 
 How many engines a GPU has, which codecs and which sizes, is asked of the driver (`GetDecoderCaps`), once for each
-codec and depth. Sessions are limited by memory alone.
+codec and depth; in a machine with unlike GPUs the library (2.2) tells of the first one whichever is asked. Sessions are
+limited by memory alone.
 
 Not run on hardware: see `nvdec_backend.py`.
 
@@ -21,6 +22,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from vedette_engines.cuda.base import CudaError
 from vedette_engines.errors import EnginesError, MissingRuntimeError
 from vedette_server.data.format import Codec
 from vedette_server.decode.nvdec_backend import NvdecBackend
@@ -218,8 +220,11 @@ class Nvdec:
 
 def _check_memory(device: Device, facts: StreamFacts) -> None:
     need = _SURFACES * facts.width * facts.height * 3 // 2 * (2 if facts.bits > 8 else 1) + _SPARE_BYTES
-    with device.attached():
-        free = device.free_bytes()
+    try:
+        with device.attached():
+            free = device.free_bytes()
+    except CudaError as error:
+        raise FallbackError("open", f"GPU {device.facts.index} is of no use: {error}") from error
     if free < need:
         raise FallbackError(
             "memory", f"GPU {device.facts.index} has {free >> 20} MiB left; a session needs {need >> 20}"

@@ -30,7 +30,7 @@ from vedette_server.decode.annexb import AnnexB
 from vedette_server.decode.backend import BackendLostError, Shown
 from vedette_server.decode.nvdec_order import say_unordered
 from vedette_server.decode.nvdec_picture import SurfaceLayout, SurfacePicture
-from vedette_server.decode.nvdec_surfaces import Lease
+from vedette_server.decode.nvdec_surfaces import Lease, let_go
 from vedette_server.decode.video_picture import VideoPicture
 
 if TYPE_CHECKING:
@@ -162,14 +162,10 @@ class NvdecBackend:
         if decoder is None:
             return
         with self._pool.device.attached():
-            try:
-                # What was copied off its memory must be done before that goes.
-                self._stream.synchronize()
-                del decoder
-                self._stream.close()
-            except CudaError:
-                # The device is lost: there is nothing to give back.
-                pass
+            # What was copied off its memory must be done before that goes.
+            let_go(self._stream.synchronize)
+            del decoder
+            let_go(self._stream.close)
         self._on_close()
 
     def _decode(self, data: bytes, number: int) -> list[Shown]:

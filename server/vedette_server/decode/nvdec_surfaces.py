@@ -9,6 +9,7 @@ Threads: any; one lock. The device is attached where it is used.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 from vedette_engines.cuda.base import CudaError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -25,6 +28,13 @@ _log = logging.getLogger(__name__)
 
 # Pictures of about the same size share memory.
 _GRAIN = 64 * 1024
+
+
+def let_go(*steps: Callable[[], None]) -> None:
+    """Take each step: a device that is lost refuses them, and whatever uses it next says so."""
+    for step in steps:
+        with contextlib.suppress(CudaError):
+            step()
 
 
 class Piece:
@@ -53,9 +63,7 @@ class Piece:
 
     def close(self) -> None:
         """Give the memory back, attached."""
-        self.ready.synchronize()
-        self.buffer.close()
-        self.ready.close()
+        let_go(self.ready.synchronize, self.buffer.close, self.ready.close)
 
 
 class SurfacePool:
@@ -146,10 +154,7 @@ class SurfacePool:
         with self._fetching, self.device.attached():
             for piece in free:
                 piece.close()
-            if self._stream is not None:
-                self._stream.close()
-            if self._pinned is not None:
-                self._pinned.close()
+            let_go(*(thing.close for thing in (self._stream, self._pinned) if thing is not None))
             self._stream = self._pinned = None
 
     def _allocate(self, size: int) -> Piece | None:
