@@ -17,6 +17,7 @@ from vedette_engines.errors import LoadError, RunError
 from vedette_engines.gpu.buckets import choose_sizes, size_for
 from vedette_engines.gpu.devices import Devices
 from vedette_engines.gpu.executor import LaneSettings
+from vedette_engines.gpu.lane import MOST_PROGRAMS
 from vedette_engines.gpu.simulated_engine import SimulatedEngine
 from vedette_engines.gpu.sync_lane import SyncLane
 from vedette_engines.runners.base import BatchMode
@@ -115,6 +116,31 @@ def test_a_device_without_graphs_runs_each_batch_by_itself() -> None:
     store.put(3)
     rig.settle(store.told)
     store.told[0].check()
+    rig.close()
+
+
+def test_of_very_many_sizes_most_are_made_when_they_are_needed() -> None:
+    made: list[int] = []
+
+    class Noting(SimulatedEngine):
+        """An engine that notes the sizes it made programs for."""
+
+        def open_programs(self, *arguments: Any) -> Any:
+            made.extend(arguments[3])
+            return super().open_programs(*arguments)
+
+    rig = Rig(SimulatedDevice(copy_s=lambda _, size: 1e-3))
+    store = Store(rig.device)
+    most = MOST_PROGRAMS + 8
+    rig.add(store, Noting(rig.device, SHAPE, (COLUMNS,), sums, max_batch=most), lanes=1, mode=BatchMode.EXACT)
+    assert made == [1, most]
+    for count in (1, 17, most, 17):
+        store.put(count)
+    rig.settle(store.told)
+    for told in store.told:
+        told.check()
+        assert told.outcome.size == len(told.frames)
+    assert made == [1, most, 17]
     rig.close()
 
 

@@ -34,13 +34,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# A lane that could run more sizes makes those in between when they are needed.
+MOST_PROGRAMS = 32
+_NOTHING = contextlib.nullcontext()
+
 
 def no_annotation(_: str) -> AbstractContextManager[object]:
     """Mark nothing."""
     return _NOTHING
-
-
-_NOTHING = contextlib.nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class LaneSettings:
         lanes: Batches at the same time; None: as many as there is memory for, 4 at most.
         max_batch: Most frames per batch; None: what the engine allows.
         mode: BUCKET: programs for powers of two and the largest batch, a captured graph each; EXACT: each size that
-            the engine has, made when it is first needed, without graphs.
+            the engine has, without graphs; where those are very many, most are made when they are first needed.
         graphs: Programs are captured into graphs where device and program allow it.
         priority: Of the lanes' streams; a lower number goes first.
         timing: Events tell when the parts of each batch ran.
@@ -220,8 +221,9 @@ class Lane:
 
         Slots that pad a batch hold what they held: here they get something to hold.
         """
-        exact = self._settings.mode is BatchMode.EXACT
-        self._open_programs(sorted({self.sizes[0], self.sizes[-1]}) if exact else self.sizes)
+        # Made together they share working memory; but each is a context, and takes its time.
+        few = len(self.sizes) <= MOST_PROGRAMS
+        self._open_programs(self.sizes if few else (self.sizes[0], self.sizes[-1]))
         blank = device.pin(self._frame_bytes)
         try:
             blank.array[:] = self._settings.pad
