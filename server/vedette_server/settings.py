@@ -4,7 +4,7 @@ Every option is declared here once: its default, unit, help and what is allowed.
 (`settings_load.py`) and the reference page (`settings_page.py`) are driven by these declarations. A part
 receives its own section, never the tree.
 
-Plain data, read once before the server starts; imports only the standard library.
+Plain data, read once before the server starts; imports only the standard library and how options are declared.
 """
 # ruff: noqa: RUF009 - `option` is `dataclasses.field` under a name of ours, as immutable as that
 
@@ -14,43 +14,14 @@ import ipaddress
 import math
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - the kinds of options are read from the annotations
-from typing import Any, Literal
+from typing import Literal
+
+from vedette_server.settings_declaring import option
 
 Auto = Literal["auto"]
 Off = Literal["off"]
 
 MIB = 1024 * 1024
-
-
-def option(
-    default: Any,
-    help: str,  # noqa: A002 - the word that every command line library uses
-    *,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    flag: str = "",
-    flag_unit: str = "",
-    env: tuple[str, ...] = (),
-    separator: str = ",",
-) -> Any:
-    """Declare one option of a section.
-
-    Args:
-        default: Its value when nobody says otherwise.
-        help: What it does, in one sentence.
-        unit: Unit of the value.
-        low: Lowest value allowed.
-        high: Highest value allowed.
-        choices: The only values allowed.
-        flag: Its flag on the command line; empty: `--KEY`.
-        flag_unit: Unit in which the flag takes it, where that is not `unit`: ms for s.
-        env: Further names of its environment variable.
-        separator: What separates the items of a list in the environment.
-    """
-    words = {"help": help, "unit": unit, "flag": flag, "flag_unit": flag_unit, "env": env, "separator": separator}
-    return field(default=default, metadata={**words, "low": low, "high": high, "choices": choices})
 
 
 def read_weight(text: str) -> tuple[str, float]:
