@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 # Records that may wait for the writer: seconds of a busy server, some ten megabytes.
 CAPACITY = 65_536
 # The writer looks this often; figures are read as often.
-_INTERVAL_S = 0.02
+_INTERVAL_S = 0.05
 # Records between two writes: some ten kilobytes, and well under the interpreter's switch interval.
 _CHUNK = 64
 # So long a close waits for the writer: a disk may hang.
