@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support_gpu import FRAME_BYTES, Endless, Rig, Store
+from vedette_engines.cuda.base import CudaError
 from vedette_engines.cuda.simulated import SimulatedDevice, WallClock
 from vedette_engines.errors import LoadError, RunError
 from vedette_engines.gpu.executor import Executor, LaneSettings
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support_gpu import Told
-    from vedette_engines.cuda.base import CudaError
     from vedette_engines.gpu.base import Batch, Outcome
 
 COPY_S = 1e-3
@@ -388,6 +388,73 @@ def test_a_lost_device_is_told_from_the_thread_and_all_batches_end() -> None:
     driven.wait(store, 20)
     assert len(driven.lost) == 1
     driven.close()
+
+
+def test_what_is_under_way_ends_before_an_engine_is_taken_out_or_the_executor_closed() -> None:
+    driven = Driven()
+    for ends in ("remove", "close"):
+        store = Store(driven.device)
+        member = driven.add(store, 20e-3, lanes=2)
+        for _ in range(2):
+            store.put(2)
+        driven.executor.nudge()
+        while member.in_flight < 2:
+            threading.Event().wait(1e-3)
+        assert driven.executor.remove(member) if ends == "remove" else driven.executor.close()
+        for told in store.told:
+            told.check()
+    driven.device.close()
+
+
+def test_a_device_that_is_lost_while_lanes_are_opened_is_lost_for_all(caplog: pytest.LogCaptureFixture) -> None:
+    lost: list[CudaError] = []
+
+    def told(error: CudaError) -> None:
+        lost.append(error)
+        raise ValueError("a bug in whoever is told")
+
+    rig = Rig(slow(), on_lost=told)
+    store = Store(rig.device)
+    rig.add(store)
+    store.put(1)
+    rig.executor.step()
+    rig.device.lose()
+    with pytest.raises(LoadError, match="lanes cannot be opened: CUDA_ERROR_ILLEGAL_ADDRESS"):
+        rig.add(Store(rig.device))
+    assert "context is lost" in store.told[0].outcome.error
+    assert len(lost) == 1
+    assert "a bug in whoever is told" in caplog.text
+    rig.close()
+
+
+def test_a_device_that_cannot_even_be_attached_to_is_lost_and_is_closed() -> None:
+    class Gone:
+        """A device that is gone: nothing can be attached to it."""
+
+        gone = False
+
+        def __init__(self, inner: SimulatedDevice) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+        def attached(self) -> Any:
+            if self.gone:
+                raise CudaError("CUDA_ERROR_DEVICE_UNAVAILABLE", "entering the context", sticky=True)
+            return self._inner.attached()
+
+    device = Gone(slow())
+    rig = Rig(device)
+    store = Store(device)
+    rig.add(store)
+    store.put(1)
+    rig.executor.step()
+    device.gone = True
+    rig.device.lose()
+    rig.executor.step()
+    assert "CUDA_ERROR_DEVICE_UNAVAILABLE" in store.told[0].outcome.error
+    rig.close()
 
 
 def test_a_bug_in_the_thread_ends_as_a_lost_device_and_not_in_silence(caplog: pytest.LogCaptureFixture) -> None:

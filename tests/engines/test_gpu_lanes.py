@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support_gpu import COLUMNS, FRAME_BYTES, SHAPE, Rig, Store, sums
+from support_gpu_mutants import MutantDevice, Mutations
 from vedette_engines.cuda.base import CudaError
 from vedette_engines.cuda.simulated import SimulatedDevice, WallClock
 from vedette_engines.errors import LoadError, RunError
@@ -238,6 +240,31 @@ def test_a_lane_on_a_lost_device_fails_each_run_and_closes() -> None:
     device.close()
 
 
+def test_a_lane_whose_wait_fails_is_used_again_or_opened_anew() -> None:
+    mutations = Mutations()
+    inner = SimulatedDevice(WallClock())
+    engine: Any = SimulatedEngine(inner, SHAPE, (COLUMNS,), sums)
+    device = MutantDevice(inner, mutations)
+    engine.__class__ = type("OnMutant", (SimulatedEngine,), {"device": property(lambda _: device)})
+    lane = SyncLane(engine)
+    for faults in (["Lane.wait"], ["Lane.wait", "Lane.synchronize"]):
+        for within in faults:
+            mutations.fail("synchronize", within)
+        with pytest.raises(RunError, match="a batch of 3 failed: CUDA_ERROR_INVALID_VALUE"):
+            lane.run(random_frames(3))
+        assert np.array_equal(lane.run(random_frames(2)), sums(np.stack(random_frames(2))))
+    lane.close()
+    inner.close()
+
+
+def test_a_lane_on_a_device_that_is_lost_already_is_refused() -> None:
+    device = SimulatedDevice()
+    device.lose()
+    with pytest.raises(LoadError, match="CUDA_ERROR_ILLEGAL_ADDRESS"):
+        SyncLane(SimulatedEngine(device, SHAPE, (COLUMNS,), sums))
+    device.close()
+
+
 # -- the GPUs of a process ----------------------------------------------------------------------
 
 
@@ -285,3 +312,19 @@ def test_a_gpu_that_cannot_be_opened_can_be_tried_again() -> None:
             devices.executor(3)
     assert devices.executors == {}
     assert devices.close()
+
+
+def test_a_gpu_on_which_something_hangs_is_left_open_and_said_so() -> None:
+    opener = Opener()
+    devices = Devices("pycuda", opener)
+    durations = iter([0.0])
+    executor, device = devices.executor(0), devices.device(0)
+    engine = SimulatedEngine(opener.opened[0], SHAPE, (COLUMNS,), sums, lambda _: next(durations, math.inf), 1)
+    store = Store(device)
+    executor.add(engine, store, LaneSettings(lanes=1, graphs=False))
+    told = store.put(1)
+    executor.nudge()
+    while not executor.figures(1.0).in_flight:
+        threading.Event().wait(1e-3)
+    assert not devices.close(0.05)
+    assert "did not end" in told.outcome.error
