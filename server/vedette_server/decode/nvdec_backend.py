@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 # Packets that never gave a picture are forgotten: no codec holds back so many.
 _MOST_WAITING = 64
 _MOST_PARAMETERS = 16
+# The parser makes up times for pictures that came without one, a few milliseconds after the last: those are nobody's.
+_STEP = 1 << 20
 
 
 class NvdecBackend:
@@ -129,7 +131,7 @@ class NvdecBackend:
             whole = say_unordered(whole)
         self._ahead.clear()
         self._fresh = False
-        self._count += 1
+        self._count += _STEP
         self._waiting[self._count] = pending
         shown = self._decode(whole, self._count)
         if len(self._waiting) > _MOST_WAITING:
