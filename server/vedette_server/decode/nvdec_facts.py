@@ -54,7 +54,7 @@ def probe(start: Start, limits: PictureLimits) -> StreamFacts | None:
     """Decode the packet at which decoding begins.
 
     Returns:
-        None: no picture comes of it alone, such as with gradual refresh, or it is broken.
+        None: no picture comes of it alone, or it is broken.
     """
     context = open_context(start.fmt.codec, start.extradata, limits)
     frames: list[VideoFrame] = []
