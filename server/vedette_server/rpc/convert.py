@@ -56,13 +56,16 @@ _END_NS = 253_402_300_800 * _NS
 _MAX_CLASSIFICATIONS = 10
 
 
-def packet_from_wire(packet: stream_pb2.Packet, received_s: float, received_wall_ns: int) -> Packet:
+def packet_from_wire(
+    packet: stream_pb2.Packet, received_s: float, received_wall_ns: int, data: bytes | None = None
+) -> Packet:
     """Take one whole packet, or the first fragment of one, apart.
 
     Args:
         packet: As received; its fragments and `client_dropped_before` are the caller's business.
         received_s: Receipt on the server's monotonic clock.
         received_wall_ns: Receipt on the wall clock, nanoseconds since the epoch.
+        data: Its bytes, where they were read before: each look at the field copies them. None: not yet.
 
     Raises:
         InvalidError: EXTRADATA_TOO_LARGE, INVALID_CAPTURE_TIME.
@@ -83,7 +86,7 @@ def packet_from_wire(packet: stream_pb2.Packet, received_s: float, received_wall
             )
     return Packet(
         packet.sequence,
-        packet.data,
+        packet.data if data is None else data,
         received_s,
         received_wall_ns,
         packet.pts if has("pts") else None,

@@ -35,7 +35,9 @@ class Assembler:
             InvalidError: A fragment is missing or out of place.
             LimitError: The packet is too large.
         """
-        size = len(wire.data)
+        # Each look at the field makes a copy of it.
+        data = wire.data
+        size = len(data)
         held = len(self._data)
         if held + size > self._max_packet_bytes:
             raise LimitError(
@@ -43,18 +45,20 @@ class Assembler:
                 f"packet {wire.sequence} has {held + size} bytes or more; allowed: {self._max_packet_bytes}",
             )
         if self._packet is None and not wire.last_fragment and not wire.fragment_index:
-            return packet_from_wire(wire, received_s, received_wall_ns), wire.client_dropped_before
-        return self._join(wire, received_s, received_wall_ns)
+            return packet_from_wire(wire, received_s, received_wall_ns, data), wire.client_dropped_before
+        return self._join(wire, data, received_s, received_wall_ns)
 
-    def _join(self, wire: stream_pb2.Packet, received_s: float, received_wall_ns: int) -> tuple[Packet, int] | None:
+    def _join(
+        self, wire: stream_pb2.Packet, data: bytes, received_s: float, received_wall_ns: int
+    ) -> tuple[Packet, int] | None:
         if self._packet is None:
             self._expect(wire, fragment_index=0)
-            self._packet = packet_from_wire(wire, received_s, received_wall_ns)
+            self._packet = packet_from_wire(wire, received_s, received_wall_ns, b"")
             self._dropped = wire.client_dropped_before
             self._last = wire.last_fragment
         else:
             self._expect(wire, fragment_index=self._count)
-        self._data += wire.data
+        self._data += data
         self._count += 1
         if wire.fragment_index < self._last:
             return None
