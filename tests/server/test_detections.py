@@ -182,3 +182,23 @@ def test_a_concave_region_leaves_out_its_notch():
 
     assert Regions([notched]).contain(points).tolist() == [True, False, True, True]
     assert not Regions([])
+
+
+CORNER = st.sampled_from([0.0, 10.0, 60.0, 200.0, 399.0, -5.0, float("nan"), float("inf"), -float("inf"), 3e38, -3e38])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(CORNER, CORNER, CORNER, CORNER, st.floats(0.3125, 1, width=32)), max_size=6),
+    st.lists(st.sampled_from([0.0, 1.0, 2.0, 2.9, 3.0, -1.0, float("nan")]), min_size=6, max_size=6),
+)
+def test_a_handful_of_candidates_is_judged_as_many_are(corners: list[tuple[float, ...]], class_ids: list[float]):
+    best_first = sorted(corners, key=lambda corner: -corner[4])
+    few = [(*corner, class_id) for corner, class_id in zip(best_first, class_ids, strict=False)]
+    # Rows that nothing sound is in take part in nothing, but make it many; all classes are wanted, which is no limit.
+    many = [*few, *[(9.0, 9.0, 9.0, 9.0, 0.3, 0.0)] * 8]
+    with np.errstate(over="ignore", invalid="ignore"):
+        found, wanted = judge(rows(*few)), judge(rows(*many), classes=LABELS)
+    assert np.array_equal(found.boxes, wanted.boxes)
+    assert np.array_equal(found.scores, wanted.scores)
+    assert np.array_equal(found.class_ids, wanted.class_ids)
