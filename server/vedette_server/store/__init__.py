@@ -1,0 +1,1 @@
+"""Keeps events, in a hash chain, before anybody is told."""

@@ -1,0 +1,193 @@
+"""Opens the database of the store: connections that keep what they promise, and the schema that the code knows.
+
+SQLite: one file in write-ahead mode, `synchronous=FULL` (a commit is on the disk when it returns), one writer at a
+time that waits for `timeout_s`. PostgreSQL: `synchronous_commit=on`, the same patience for locks.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, create_engine, event, exc, make_url, select, text
+
+from vedette_server.errors import SettingsError
+from vedette_server.store.errors import StoreUnusableError, translating
+from vedette_server.store.tables import chain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine, Row
+
+VERSION_TABLE = "vedette_schema"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+# Any number that nobody else takes: two processes must not make the schema at once.
+_ADVISORY_LOCK = 0x7665646574746501
+
+
+class Database:
+    """The connections to one store.
+
+    Args:
+        url: `sqlite:///PATH`, or `postgresql://USER:PASSWORD@HOST/NAME`.
+        timeout_s: How long a lock or an answer is waited for.
+
+    Raises:
+        SettingsError: The URL is wrong, or its driver is not installed.
+        StoreUnavailableError: It cannot be reached now.
+        StoreUnusableError: It is damaged, of a newer version, or may not be written.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        parsed = _parse(url)
+        self.place = parsed.render_as_string(hide_password=True)
+        self.path = Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+        self.engine = _postgres(parsed, timeout_s) if self.path is None else _sqlite(self.path, timeout_s)
+        self._identity: tuple[int, int] | None = None
+        try:
+            with translating(self.place):
+                self._prepare()
+        except BaseException:
+            self.engine.dispose()
+            raise
+
+    def close(self) -> None:
+        """Close all connections; may be called twice."""
+        self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection that sees one state of the store."""
+        options: dict[str, Any] = {}
+        if self.path is None:
+            options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with self._transaction(**options) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[Connection, Row[Any]]]:
+        """Give the only connection that writes, and the chain's row, locked; then what it wrote is on the disk."""
+        self._check_there()
+        with self._transaction(vedette_writes=True) as connection:
+            yield connection, connection.execute(select(chain).with_for_update()).one()
+        # A file that was taken away meanwhile has taken the commit with it.
+        self._check_there()
+
+    @contextmanager
+    def _transaction(self, **options: Any) -> Iterator[Connection]:
+        with translating(self.place), self.engine.connect() as connection:
+            connection.execution_options(**options)
+            with connection.begin():
+                yield connection
+
+    def _prepare(self) -> None:
+        if self.path is not None:
+            _make_private(self.path)
+        with self.engine.connect().execution_options(vedette_writes=True) as connection, connection.begin():
+            if self.path is None:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+            migrate(connection, self.place)
+        if self.path is not None:
+            self._identity = _identity(self.path)
+
+    def _check_there(self) -> None:
+        if self.path is None or self._identity is None or _identity(self.path) == self._identity:
+            return
+        raise StoreUnusableError(
+            "GONE", f"store {self.place}: its file was taken away or replaced; put it back, or start the server anew"
+        )
+
+
+def migrate(connection: Connection, place: str, target: str = "head") -> None:
+    """Bring the schema to what the code knows, in the transaction at hand.
+
+    Raises:
+        StoreUnusableError: The schema is of a newer version than the code.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes.update(connection=connection, version_table=VERSION_TABLE)
+    scripts = ScriptDirectory.from_config(config)
+    present = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    if present is not None and present not in {one.revision for one in scripts.walk_revisions()}:
+        raise StoreUnusableError(
+            "NEWER_SCHEMA",
+            f"store {place}: its schema is {present}, newer than {scripts.get_current_head()}, the newest that this "
+            "server knows; use the server that wrote it, or a newer one",
+        )
+    if present != scripts.get_current_head():
+        command.upgrade(config, target)
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError as error:
+        raise SettingsError(f"store: {error}; sqlite:///PATH and postgresql://... are allowed") from error
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in {"sqlite", "sqlite+pysqlite", "postgresql+psycopg"}:
+        raise SettingsError(f"store: {parsed.drivername}; sqlite:///PATH and postgresql://... are allowed")
+    if "sqlite" in parsed.drivername and (not parsed.database or parsed.database == ":memory:"):
+        raise SettingsError(f"store: {url} names no file; events are kept in one")
+    return parsed
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, if there is none, so that only its owner reads it; SQLite's other files get the same rights."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except PermissionError as error:
+        raise StoreUnusableError("READ_ONLY", f"store {path}: it may not be written ({error.strerror})") from error
+    except OSError as error:
+        raise StoreUnusableError("GONE", f"store {path}: it cannot be made ({error.strerror})") from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _sqlite(path: Path, timeout_s: float) -> Engine:
+    # mode=rw: a file that is taken away while the server runs is missed, not made anew and empty.
+    target = URL.create("sqlite", database=f"file:{_quoted(path)}", query={"mode": "rw", "uri": "true"})
+    engine = create_engine(target, connect_args={"timeout": timeout_s}, pool_timeout=timeout_s)
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: Any, _record: object) -> None:
+        # The driver must not begin transactions by itself: it does so too late, and without the writer's lock.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begins(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("vedette_writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _quoted(path: Path) -> str:
+    """Give a path as a URI of SQLite takes it (https://sqlite.org/uri.html)."""
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _postgres(url: URL, timeout_s: float) -> Engine:
+    patience_ms = int(timeout_s * 1000)
+    settings = f"-c lock_timeout={patience_ms} -c synchronous_commit=on -c statement_timeout={patience_ms * 6}"
+    arguments = {"connect_timeout": max(2, round(timeout_s)), "options": settings, "application_name": "vedette"}
+    try:
+        return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=timeout_s)
+    except ModuleNotFoundError as error:
+        raise SettingsError("store: PostgreSQL needs its driver: pip install 'vedette[postgres]'") from error

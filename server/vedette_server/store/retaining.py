@@ -1,0 +1,155 @@
+"""Removes what is older, or more, than is to be kept; what goes on is never removed.
+
+An event that is removed loses its row and the content of its records; their numbers, digests, hashes and identities
+stay, so that the chain still verifies and the same cause does not give the event again. Only when there are more such
+bare records than `max_bare_records` at the beginning of the chain are they cut off: an identity that is cut off could
+come back, and a head from before can no longer be checked.
+
+Works in steps of a bounded number of events, each a transaction, so that appending goes on in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, func, select, update
+
+from vedette_server.data.event import EvidenceState
+from vedette_server.store.appending import Appending
+from vedette_server.store.changes import EvidenceChange
+from vedette_server.store.querying import get_many
+from vedette_server.store.tables import FOREVER_S, chain, events, records
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Connection, Row
+
+    from vedette_server.data.event import Evidence
+    from vedette_server.store.changes import Stored
+
+# Events that one step removes at most: a few milliseconds in which nothing else is kept.
+STEP = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What is kept; None: without a limit.
+
+    Attributes:
+        max_age_s: Events that were over longer ago are removed.
+        max_events: Of a channel's events, the oldest beyond so many are removed.
+        max_bytes: Of a channel's evidence, the oldest beyond so many bytes expires; the events stay.
+        max_bare_records: So many records without content are kept at the beginning of the chain.
+    """
+
+    max_age_s: float | None = None
+    max_events: int | None = None
+    max_bytes: int | None = None
+    max_bare_records: int = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What was removed, after it was committed: whose files may be deleted now.
+
+    Attributes:
+        removed: (channel, event_id) of events that are gone, all files with them.
+        expired: Events whose files are expired, as they stand now; for who tells watchers, too.
+    """
+
+    removed: tuple[tuple[str, str], ...] = ()
+    expired: tuple[Stored, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to do."""
+        return not self.removed and not self.expired
+
+
+def step(connection: Connection, end: Row[Any], wanted: Retention, now_s: float) -> Removal:
+    """Do the next step; an empty one: all is done."""
+    removed = _aged(connection, wanted, now_s) or _beyond_count(connection, wanted)
+    if removed:
+        _remove(connection, [event_id for _channel, event_id in removed])
+        return Removal(removed=tuple(removed))
+    if expiring := _beyond_bytes(connection, wanted):
+        return Removal(expired=tuple(Appending(connection, end).run(expiring)))
+    _cut(connection, end, wanted.max_bare_records)
+    return Removal()
+
+
+def _aged(connection: Connection, wanted: Retention, now_s: float) -> list[tuple[str, str]]:
+    if wanted.max_age_s is None:
+        return []
+    # What began later cannot be over for so long: the index by start bounds the look.
+    edge_s = now_s - wanted.max_age_s
+    return _oldest(connection, and_(events.c.start_s < edge_s, events.c.until_s < edge_s), STEP)
+
+
+def _beyond_count(connection: Connection, wanted: Retention) -> list[tuple[str, str]]:
+    if wanted.max_events is None:
+        return []
+    counts = select(events.c.channel, func.count().label("count")).group_by(events.c.channel)
+    for row in connection.execute(counts.having(func.count() > wanted.max_events)).all():
+        channel, count = row
+        over = and_(events.c.channel == channel, events.c.until_s < FOREVER_S)
+        if found := _oldest(connection, over, min(STEP, count - wanted.max_events)):
+            return found
+    return []
+
+
+def _oldest(connection: Connection, condition: ColumnElement[bool], most: int) -> list[tuple[str, str]]:
+    chosen = select(events.c.channel, events.c.event_id).where(condition)
+    rows = connection.execute(chosen.order_by(events.c.start_s, events.c.event_id).limit(most))
+    return [(row.channel, row.event_id) for row in rows]
+
+
+def _remove(connection: Connection, event_ids: list[str]) -> None:
+    connection.execute(delete(events).where(events.c.event_id.in_(event_ids)))
+    connection.execute(update(records).where(records.c.event_id.in_(event_ids)).values(content=None))
+
+
+def _beyond_bytes(connection: Connection, wanted: Retention) -> list[EvidenceChange]:
+    """Give the oldest files of the first channel that has too many bytes of them."""
+    if wanted.max_bytes is None:
+        return []
+    held = func.sum(events.c.evidence_bytes)
+    sums = select(events.c.channel, held).where(events.c.evidence_bytes > 0).group_by(events.c.channel)
+    for channel, total in connection.execute(sums.having(held > wanted.max_bytes)).all():
+        return _expiring(connection, channel, int(total) - wanted.max_bytes)
+    return []
+
+
+def _expiring(connection: Connection, channel: str, too_many_bytes: int) -> list[EvidenceChange]:
+    chosen = select(events.c.event_id, events.c.evidence_bytes)
+    of_channel = and_(events.c.channel == channel, events.c.evidence_bytes > 0)
+    rows = connection.execute(chosen.where(of_channel).order_by(events.c.start_s).limit(STEP))
+    chosen_ids: list[str] = []
+    for event_id, size_bytes in rows:
+        if too_many_bytes > 0:
+            chosen_ids.append(event_id)
+            too_many_bytes -= size_bytes
+    held = get_many(connection, chosen_ids)
+    present = [(event_id, held[event_id].event) for event_id in chosen_ids]
+    return [
+        EvidenceChange(event_id, _expired(event.snapshot), _expired(event.clip))
+        for event_id, event in present
+        if event is not None
+    ]
+
+
+def _expired(one: Evidence) -> Evidence | None:
+    """Give what becomes of a piece: what was ready expires, its hash stays."""
+    return replace(one, state=EvidenceState.EXPIRED) if one.state is EvidenceState.READY else None
+
+
+def _cut(connection: Connection, end: Row[Any], kept: int) -> None:
+    """Cut off the bare records at the beginning that are more than may be kept, to a tenth below."""
+    first_held = select(func.min(records.c.number)).where(records.c.content.is_not(None))
+    bare_through = (connection.execute(first_held).scalar_one() or end.length + 1) - 1
+    if bare_through - end.base_length <= kept:
+        return
+    cut = bare_through - kept * 9 // 10
+    base = connection.execute(select(records.c.hash).where(records.c.number == cut)).scalar_one()
+    connection.execute(delete(records).where(records.c.number <= cut))
+    connection.execute(update(chain).values(base_length=cut, base_hash=base))
