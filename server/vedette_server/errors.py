@@ -16,6 +16,7 @@ VedetteError
 │   └── DisplacedError      ABORTED: another stream took the channel
 ├── UndecodableError        one frame: answered with a verdict
 ├── EngineError             one batch: its frames are answered ENGINE_ERROR
+├── EvidenceError           one file: the event goes on without it
 └── SettingsError           the process does not start
 ```
 
@@ -99,6 +100,10 @@ class UndecodableError(VedetteError):
 
 class EngineError(VedetteError):
     """An engine failed on one batch."""
+
+
+class EvidenceError(VedetteError):
+    """A clip, a snapshot or a recording cannot be kept; events go on without it."""
 
 
 class SettingsError(VedetteError):

@@ -1,0 +1,1 @@
+"""Evidence of events: packets kept back, clips, snapshots, recordings, and how long their files stay."""

@@ -1,0 +1,53 @@
+"""What evidence asks of a file system, in one place: so that each step can be made to fail by a test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Disk:
+    """The real one. Every call may raise `OSError`."""
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder and those above it."""
+        path.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, path: Path) -> None:
+        """Make room for a file that is going to be written under this name."""
+        path.touch(exist_ok=False)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a whole file."""
+        path.write_bytes(data)
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Append to a file, and have it on the disk."""
+        with path.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def sync(self, path: Path) -> None:
+        """Have a file's contents, or a folder's names, on the disk."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file its final name, in one step."""
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file; one that is gone already does not matter."""
+        path.unlink(missing_ok=True)
+
+    def free_bytes(self, path: Path) -> int:
+        """Tell how much can still be written."""
+        return shutil.disk_usage(path).free
