@@ -71,7 +71,8 @@ def test_who_walks_through_a_zone_enters_is_inside_and_leaves() -> None:
 
 
 def test_a_way_along_a_circle_enters_a_disc_when_the_formula_says() -> None:
-    # A circle of radius 0.3 around (0.8, 0.5) meets the disc of radius 0.2 around (0.5, 0.5) where cos a = -(0.09+0.09-0.04)/0.18.
+    # A circle of radius 0.3 around (0.8, 0.5) meets the disc of radius 0.2 around (0.5, 0.5), 0.3 away, where the
+    # cosine rule says: cos a = -(0.3^2 + 0.3^2 - 0.2^2) / (2 * 0.3 * 0.3).
     rules = [Rule("in", Enter("disc"), hysteresis=0.0), Rule("out", Leave("disc"), hysteresis=0.0)]
     rate = 0.5
     walker = Walker("w", lambda t: (0.8 + 0.3 * math.cos(rate * t), 0.5 + 0.3 * math.sin(rate * t)))

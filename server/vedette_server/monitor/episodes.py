@@ -166,6 +166,8 @@ class Episode:
     def inherit(self, trace: Trace) -> None:
         """Let it go on with the track that took its subject's place."""
         self.subject = trace
+        joined = dict.fromkeys((*self.event.track_ids, trace.track_id))
+        self.event = replace(self.event, track_ids=tuple(joined)[:_MOST_TRACKS])
 
     def _full(self) -> Event:
         """Write what is not worth writing for every frame: the trail and the words."""
