@@ -130,6 +130,8 @@ class World:
             raise ValueError("a bug in whoever is told")
 
     def check(self) -> None:
+        present = [told for entry in self.entries for told in entry.store.told]
+        self.rig.run(lambda: all(told.outcomes for told in present))
         self.rig.executor.close()
         for store in self.stores:
             untaken = [told for told in store.told if not told.outcomes]

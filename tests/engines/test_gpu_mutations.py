@@ -9,7 +9,7 @@ import pytest
 
 from support_cuda_kernels import KERNELS
 from support_gpu import COLUMNS, FRAME_BYTES, SHAPE, Rig, Store, sums
-from support_gpu_mutants import MutantDevice, notices, sites_of
+from support_gpu_mutants import MutantDevice, Mutations, notices, sites_of
 from vedette_engines.cuda.letterboxing import Surface, SurfaceKind
 from vedette_engines.cuda.simulated import SimulatedDevice, WallClock
 from vedette_engines.errors import LoadError, RunError
@@ -21,7 +21,7 @@ from vedette_engines.gpu.sync_lane import SyncLane
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support_gpu_mutants import Mutations, Scenario
+    from support_gpu_mutants import Scenario
     from vedette_engines.cuda.base import Stream
 
 COPY_S = 1e-3
@@ -241,6 +241,22 @@ def a_lane_for_one_caller(mutations: Mutations) -> None:
             assert np.array_equal(lane.run(frames), sums(np.stack(frames)))
     lane.close()
     inner.close()
+
+
+def test_an_engine_that_lost_all_its_lanes_refuses_what_comes() -> None:
+    mutations = Mutations()
+    rig, engine = mutant_rig(mutations, graphs=False)
+    store = Store(rig.device)
+    member = rig.add(store, engine, lanes=1)
+    # The batch is refused, its end cannot be marked, and the lane that is opened instead cannot warm up.
+    engine.refusals = 2
+    mutations.fail("record", "Lane.drain")
+    for _ in range(3):
+        store.put(1)
+    rig.settle(store.told)
+    assert [told.outcome.error for told in store.told] == ["this one not", *["all lanes are lost: this one not"] * 2]
+    assert member.lanes == 0
+    finish(rig, store)
 
 
 SCENARIOS: dict[str, Scenario] = {

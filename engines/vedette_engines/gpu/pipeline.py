@@ -241,7 +241,8 @@ class Pipeline:
         return due
 
     def _limit(self, members: Sequence[Member]) -> int:
-        return self._max_in_flight or max((member.lanes for member in members), default=1)
+        # One at least: batches of a member that lost all its lanes are taken, too, to be refused.
+        return self._max_in_flight or max((1, *(member.lanes for member in members)))
 
     @staticmethod
     def _can_take(member: Member) -> bool:
