@@ -427,7 +427,7 @@ def test_a_device_that_is_lost_while_lanes_are_opened_is_lost_for_all(caplog: py
     rig.close()
 
 
-def test_a_device_that_cannot_even_be_attached_to_is_lost_and_is_closed() -> None:
+def test_a_device_that_cannot_even_be_attached_to_is_lost_refuses_what_comes_and_is_closed() -> None:
     class Gone:
         """A device that is gone: nothing can be attached to it."""
 
@@ -449,11 +449,18 @@ def test_a_device_that_cannot_even_be_attached_to_is_lost_and_is_closed() -> Non
     store = Store(device)
     rig.add(store)
     store.put(1)
+    late = store.put(1, rig.clock() + 10.0)
     rig.executor.step()
     device.gone = True
     rig.device.lose()
     rig.executor.step()
     assert "CUDA_ERROR_DEVICE_UNAVAILABLE" in store.told[0].outcome.error
+    # It sleeps meanwhile.
+    wait_s = rig.executor.step()
+    assert wait_s == pytest.approx(10.0)
+    rig.clock.sleep(wait_s)
+    assert rig.executor.step() is None
+    assert "CUDA_ERROR_DEVICE_UNAVAILABLE" in late.outcome.error
     rig.close()
 
 

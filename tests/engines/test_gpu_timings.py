@@ -14,7 +14,7 @@ from support_gpu import FRAME_BYTES, Endless, Rig
 from vedette_engines.cuda.simulated import SimulatedDevice
 from vedette_engines.gpu.base import LaneTimes
 from vedette_engines.gpu.pacing import Pace
-from vedette_engines.gpu.timings import Usage
+from vedette_engines.gpu.timings import Anchors, Usage
 
 if TYPE_CHECKING:
     from vedette_engines.cuda.base import Event
@@ -92,6 +92,39 @@ def test_busy_time_and_overlap_are_those_of_the_spans(cuts: list[list[int]], sin
     together = sum(length for length, count in zip(lengths, at_once, strict=True) if count > 1)
     assert figures.overlap == pytest.approx(together / busy if busy else 0.0)
     assert (figures.batches, figures.in_flight, figures.elapsed_s) == (len(counted), 2, now - since)
+
+
+def test_an_anchor_that_stands_behind_something_long_is_not_set_anew_with_every_batch() -> None:
+    device = SimulatedDevice()
+    looks: list[float] = []
+    stuck = True
+
+    class Behind:
+        """Events whose stream shares a queue of the hardware with one that computes."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(device, name)
+
+        def event(self, *, timing: bool = False) -> Any:
+            event = device.event(timing=timing)
+            done = event.done
+
+            def look() -> bool:
+                looks.append(device.clock())
+                return not stuck and done()
+
+            event.done = look  # type: ignore[method-assign]
+            return event
+
+    anchors = Anchors(Behind(), device.clock)  # type: ignore[arg-type]
+    assert anchors.take(STARTED_S) is None
+    once = len(looks)
+    assert anchors.take(STARTED_S + 0.01) is None
+    assert len(looks) == once
+    stuck = False
+    assert anchors.take(STARTED_S + 1.0) is not None
+    anchors.close()
+    device.close()
 
 
 def test_what_a_batch_waited_for_others_is_not_its_own_time() -> None:

@@ -177,7 +177,8 @@ class Executor:
         """
         self._refuse_inside()
         try:
-            with self._turn, self.device.attached():
+            # One that is lost may refuse to be attached to; those who come must still be told.
+            with self._turn, contextlib.nullcontext() if self.lost else self.device.attached():
                 self._inside = threading.get_ident()
                 try:
                     self._pipeline.turn()

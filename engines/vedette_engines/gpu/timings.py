@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vedette_engines.cuda.base import Device, Event
 
 ANCHOR_EVERY_S = 4.0
+# After a failure not with every batch: what it stands behind may take long, and each look costs the host.
+ANCHOR_AGAIN_S = 0.25
 # How often to look whether an anchor is done before giving up for now: it is alone in its stream.
 _ANCHOR_LOOKS = 1000
 _SPANS_KEPT = 8192
@@ -59,13 +61,16 @@ class Anchors:
         self._current = Anchor(self._kept.keep(device.event(timing=True)))
         self._other = Anchor(self._kept.keep(device.event(timing=True)))
         self._set_s: float | None = None
+        self._due_s = float("-inf")
 
     def take(self, now: float) -> Anchor | None:
         """Give the anchor for a batch that is enqueued now, set anew if it is time; None: there is none yet."""
-        due = self._set_s is None or now - self._set_s >= ANCHOR_EVERY_S
-        if due and not self._other.users and self._set(self._other):
-            self._current, self._other = self._other, self._current
-            self._set_s = now
+        if now >= self._due_s and not self._other.users:
+            if self._set(self._other):
+                self._current, self._other = self._other, self._current
+                self._set_s, self._due_s = now, now + ANCHOR_EVERY_S
+            else:
+                self._due_s = now + ANCHOR_AGAIN_S
         if self._set_s is None:
             return None
         self._current.users += 1
