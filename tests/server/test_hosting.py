@@ -97,6 +97,18 @@ def test_an_engine_that_does_not_load_on_another_gpu_runs_where_it_does(
     assert "engine toy 1 does not run on GPU 1: the plan is for another GPU" in caplog.text
 
 
+def test_a_gpu_without_room_for_lanes_keeps_nothing_of_the_engine(
+    bundle: Bundle, house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    gpus = Gpus(2)
+    gpus.opener.device(1)
+    monkeypatch.setattr(gpus.devices[1], "free_bytes", lambda: 0)
+    hosted = house.host(bundle, gpus.opener)
+    assert [part.device for part in parts_of(hosted)] == [0]
+    assert "engine toy 1 does not run on GPU 1: the GPU has no room for a lane" in caplog.text
+    assert [engine.closed for engine in gpus.loaded] == [False, True]
+
+
 def test_on_a_gpu_that_was_named_it_must_load_and_nothing_is_left_behind(bundle: Bundle, house: House):
     gpus = Gpus(2)
     gpus.without = {1}

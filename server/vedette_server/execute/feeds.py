@@ -118,7 +118,7 @@ class StagingPool:
             piece = self._free.pop(0)
             self._bytes -= piece.array.size
             with self._device.attached():
-                piece.close()
+                close_pinned(piece)
         return self._bytes + size <= self._limit_bytes
 
 

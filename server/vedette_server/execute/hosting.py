@@ -161,11 +161,14 @@ class Host:
         parts = [self._part(first, gpus[0], settings, hooks, stack)]
         for gpu in gpus[1:]:
             try:
-                engine = self._open(bundle, replace(runner, device_id=gpu))
-                stack.callback(engine.close)
-                if engine.on_device is None:
-                    raise LoadError(f"{engine.backend} is what would run it there")
-                parts.append(self._part(engine, gpu, settings, hooks, stack))
+                # Without this GPU the others go on: nothing of the attempt may stay there.
+                with ExitStack() as attempt:
+                    engine = self._open(bundle, replace(runner, device_id=gpu))
+                    attempt.callback(engine.close)
+                    if engine.on_device is None:
+                        raise LoadError(f"{engine.backend} is what would run it there")
+                    parts.append(self._part(engine, gpu, settings, hooks, attempt))
+                    stack.callback(attempt.pop_all().close)
             except EnginesError as error:
                 if self._settings.devices:
                     raise LoadError(f"GPU {gpu}: {error}") from error
