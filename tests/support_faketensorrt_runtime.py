@@ -265,6 +265,8 @@ class _Context:
         self.memory: tuple[int, int] | None = None
         self.addresses: dict[str, int] = {}
         self.aux: list[int] = []
+        if not fake.version.startswith("10.0"):
+            self.set_device_memory = self._set_device_memory
         if fake.rtx:
             self.is_stream_capturable = lambda stream: engine.plan.capturable
 
@@ -298,7 +300,15 @@ class _Context:
         tensor = next(tensor for tensor in self._engine.plan.tensors if tensor.name == name)
         return [self.batch if size == -1 else size for size in tensor.shape]  # type: ignore[misc]
 
-    def set_device_memory(self, memory: int, size: int) -> None:
+    @property
+    def device_memory(self) -> int:
+        raise AttributeError("it can only be written")
+
+    @device_memory.setter
+    def device_memory(self, memory: int) -> None:
+        self._set_device_memory(memory, max(self._engine.plan.memory))
+
+    def _set_device_memory(self, memory: int, size: int) -> None:
         assert self.strategy is Strategy.USER_MANAGED, "this context has memory of its own"
         assert memory % 256 == 0, "the memory is not aligned"
         self.memory = (memory, size)

@@ -160,9 +160,17 @@ def _set_up(context: Any, binding: Binding, share: LaneShare, stream: Stream) ->
     gives, wanted = tuple(context.get_tensor_shape(binding.output_name)), (binding.size, *binding.output_shape)
     if gives != wanted:
         raise LoadError(f"the output {binding.output_name} would be {gives}; wanted: {wanted}")
-    context.set_device_memory(share.memory.address, share.memory.size_bytes)
+    _set_memory(context, share.memory)
     for name, buffer in ((INPUT_NAME, binding.batch), (binding.output_name, binding.rows)):
         if not context.set_tensor_address(name, buffer.address):
             raise LoadError(f"the address {buffer.address:#x} of {name} is refused")
     if share.streams:
         context.set_aux_streams([stream.handle for stream in share.streams])
+
+
+def _set_memory(context: Any, memory: DeviceBuffer) -> None:
+    """Give a context the memory that it works in."""
+    if hasattr(context, "set_device_memory"):
+        context.set_device_memory(memory.address, memory.size_bytes)
+    else:  # 10.0
+        context.device_memory = memory.address

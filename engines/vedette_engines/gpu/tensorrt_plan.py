@@ -2,7 +2,7 @@
 
 Written against the names that TensorRT 10 and 11 and TensorRT for RTX share. What differs:
 
-- 10.0 has the sizes of device memory without `_v2`;
+- 10.0 has the sizes of device memory without `_v2`, and takes that memory without its size;
 - TensorRT for RTX compiles kernels at run time, see `tensorrt_rtx.py`.
 
 The caller is attached to the device in every call.
