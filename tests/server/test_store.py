@@ -6,8 +6,8 @@ import itertools
 from typing import TYPE_CHECKING
 
 import pytest
-from support_store import BEGIN_S, a_postgres, an_event, ended, ready
 
+from support_store import BEGIN_S, a_postgres, an_event, ended, ready
 from vedette_server.data.event import EventKind, EventState, Evidence, EvidenceState
 from vedette_server.errors import InvalidError, NotFoundError
 from vedette_server.store.changes import EvidenceChange, Outcome
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support_store import Postgres
-
     from vedette_server.data.event import Event
 
 _names = itertools.count()

@@ -93,6 +93,7 @@ class Verifying:
         elif before != bytes(end.hash):
             self._find(end.length, "the chain's end has another hash than its last record")
         self._check_latest()
+        self._check_emptied()
         findings = tuple(sorted(self._findings, key=lambda finding: finding.number))
         return Verification(end.length - end.base_length, self._removed, end.base_length, findings)
 
@@ -116,8 +117,6 @@ class Verifying:
             self._find(row.number, "its hash is not that of the head: the chain was written anew")
         if row.content is None:
             self._removed += 1
-            if row.now_event_id is not None:
-                self._find(row.number, f"the content of event {row.event_id} is missing, though it was not removed")
             return
         if digest(bytes(row.content)) != bytes(row.digest):
             self._find(row.number, f"the content of event {row.event_id} was changed: it has another digest")
@@ -161,6 +160,14 @@ class Verifying:
         with self._database.reading() as connection:
             for row in connection.execute(lost.order_by(latest_of.c.number).limit(MOST_FINDINGS)):
                 self._find(row.number, f"it is the latest of event {row.event_id}, which is not listed with it")
+
+    def _check_emptied(self) -> None:
+        """Look whether a record was emptied though its event was not removed."""
+        emptied = select(records.c.number, records.c.event_id).join(events, events.c.event_id == records.c.event_id)
+        emptied = emptied.where(records.c.content.is_(None)).order_by(records.c.number).limit(MOST_FINDINGS)
+        with self._database.reading() as connection:
+            for row in connection.execute(emptied):
+                self._find(row.number, f"the content of event {row.event_id} is missing, though it was not removed")
 
     def _find(self, number: int, text: str) -> None:
         if len(self._findings) < MOST_FINDINGS:

@@ -146,7 +146,7 @@ class EventWriter:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._left(), timeout_s)
+            self._changed.wait_for(lambda: self._abandoned or not self._left(), timeout_s)
             self._abandoned = True
             self._changed.notify_all()
         self._thread.join(timeout_s)
