@@ -246,3 +246,22 @@ def test_no_more_are_under_way_than_is_allowed() -> None:
         assert rig.executor.figures().in_flight <= 2
     source.pinned.close()
     rig.close()
+
+
+def test_what_may_not_begin_yet_does_not_keep_the_host_awake() -> None:
+    rig = Rig(SimulatedDevice())
+    rig.add(Store(rig.device), lanes=3)
+    stores = [Store(rig.device) for _ in range(2)]
+    for store in stores:
+        rig.add(store, rig.engine(lambda _: 1.0), lanes=1)
+        # Twice, so that it is known how long one takes.
+        rig.settle([store.put(1)])
+        store.put(1)
+    turns = 0
+    told = [told for store in stores for told in store.told]
+    while not all(entry.outcomes for entry in told):
+        wait_s = rig.executor.step()
+        turns += 1
+        rig.clock.sleep(wait_s or 0.0)
+    assert turns < 40
+    rig.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from vedette_engines.cuda.base import CudaError
@@ -77,9 +78,16 @@ class Pipeline:
             earliest_s = min(flight.started_s + flight.member.shortest_s(flight.size) for flight in self.flights)
             waits.append(self._pace.wait_s(now, earliest_s))
         if self.has_room:
-            due = [member.due_at() for member in self.members if self.lost or self._can_take(member)]
-            waits.extend(max(moment - now, self._poll_s) for moment in due if moment is not None)
+            waits.extend(max(moment - now, self._poll_s) for moment in self._moments(now))
         return min(waits, default=None)
+
+    def _moments(self, now: float) -> list[float]:
+        """Tell when those that have a lane have a batch; not what is due but may not begin before another ends."""
+        able = [member for member in self.members if self.lost or self._can_take(member)]
+        due = {member: moment for member in able if (moment := member.due_at()) is not None}
+        working = [member for member in self.members if member.flights or due.get(member, math.inf) <= now]
+        full = self.lost is None and len(self.flights) >= self._limit(working)
+        return [moment for moment in due.values() if moment > now or not full]
 
     @property
     def has_room(self) -> bool:
