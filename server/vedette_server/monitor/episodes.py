@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vedette_server.data.event import Event, EventKind, EventState
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _UPDATE_S = 1.0
 _KEEP_S = 10.0
 _MOST_TRACKS = 64
+_NEWS_SCORE = 0.05
+_NEWS_SHARE = 0.1
 # Measures that grow with time alone: they are told along, never told for.
 _CLOCKS = frozenset({"dwell_s", "still_s", "gone_s", "absent_s"})
 
@@ -77,138 +79,146 @@ class Origin:
     tell: Tell
 
 
-@dataclass(slots=True)
 class Episode:
     """One event that goes on.
 
+    What changes with every frame is kept in fields of its own; an `Event` is only made of them when it is told.
+
     Attributes:
-        origin: The rule's part of it.
-        event: As it stands; told or not.
-        subject: The track that causes it; None where no single one does.
+        start_s: When it began.
+        measures: What the rule measured last.
     """
 
-    origin: Origin
-    event: Event
-    subject: Trace | None
-    _told: Event = field(init=False)
+    __slots__ = (
+        "_base",
+        "_best",
+        "_label",
+        "_origin",
+        "_subject",
+        "_told",
+        "_tracks",
+        "_update_s",
+        "measures",
+        "start_s",
+    )
 
-    def __post_init__(self) -> None:
-        self._told = self.event
-
-    @classmethod
-    def begin(
-        cls,
+    def __init__(
+        self,
         origin: Origin,
         moment: Moment,
         start_s: float,
         subject: Trace | None,
         members: tuple[Trace, ...],
         measures: Mapping[str, float],
-        subject_id: str | None = None,
-    ) -> Episode:
-        """Begin an event; `subject_id` names its cause where that is no track that lives."""
-        cause = subject_id if subject_id is not None else subject.track_id if subject is not None else ""
-        event = Event(
+        shown: Sighting | None = None,
+    ) -> None:
+        """Begin an event.
+
+        Args:
+            origin: The rule's part of it.
+            moment: The frame that began it, or the latest one before.
+            start_s: When it began.
+            subject: The track that causes it; None where no single one does.
+            members: Tracks that take part, the subject among them.
+            measures: What the rule measured.
+            shown: What shows it where nothing of it may be seen any more.
+        """
+        cause = subject.track_id if subject is not None else ""
+        self.start_s = start_s
+        self.measures = measures
+        self._origin, self._subject = origin, subject
+        self._update_s = max(start_s, moment.time_s)
+        self._tracks: dict[str, None] = {}
+        self._label = ""
+        self._best = shown
+        self._base = Event(
             event_id=event_id_of(origin.channel, origin.rule, origin.kind, cause, start_s, moment.session),
             channel=origin.channel,
             kind=origin.kind,
             rule=origin.rule,
             state=EventState.ACTIVE,
             start_s=start_s,
-            update_s=max(start_s, moment.time_s),
+            update_s=self._update_s,
             place=origin.place,
             engine_version=moment.engine_version,
             session=moment.session,
             sequence=moment.sequence,
         )
-        episode = cls(origin, event, subject)
-        episode.note(moment.time_s, members or ((subject,) if subject is not None else ()), measures)
-        episode._told = episode.event = episode._full()
-        return episode
+        self.note(moment.time_s, members, measures)
+        self._told = self.event()
+
+    @property
+    def told(self) -> Event:
+        """The event as it was told last."""
+        return self._told
 
     def note(self, time_s: float, members: tuple[Trace, ...], measures: Mapping[str, float]) -> None:
         """Take note that it goes on at a time, with whom and how."""
-        event = self.event
-        best = max((trace for trace in members if trace.seen), key=lambda trace: trace.last.score, default=None)
-        peak, box = event.peak_score, event.box
-        if best is not None and (peak is None or best.last.score > peak):
-            peak, box = best.last.score, best.last.box
-        joined = dict.fromkeys((*event.track_ids, *(trace.track_id for trace in members)))
-        self.event = replace(
-            event,
-            update_s=max(event.update_s, time_s),
-            track_ids=tuple(joined)[:_MOST_TRACKS],
-            label=_common_label(members) if members else event.label,
-            peak_score=peak,
-            box=box,
-            measures=dict(measures),
-        )
+        self._update_s = max(self._update_s, time_s)
+        self.measures = measures
+        for trace in members:
+            if trace.seen and (self._best is None or trace.last.score > self._best.score):
+                self._best = trace.last
+            if trace.track_id not in self._tracks and len(self._tracks) < _MOST_TRACKS:
+                self._tracks[trace.track_id] = None
+        if members:
+            label = members[0].label
+            self._label = label if all(trace.label == label for trace in members) else ""
 
     def tell(self) -> Event | None:
         """Give the event where what has changed is worth telling."""
-        passed = self.event.update_s - self._told.update_s
-        if passed < _UPDATE_S or (passed < _KEEP_S and not _differ(self._told, self.event)):
+        passed = self._update_s - self._told.update_s
+        if passed < _UPDATE_S or (passed < _KEEP_S and not self._is_news()):
             return None
-        self._told = self.event = self._full()
-        return self.event
+        self._told = self.event()
+        return self._told
 
     def end(self, end_s: float, why: str = "") -> Event:
         """End it; a reason other than that its condition does not hold any more stands in its detail."""
-        event = self._full()
+        event = self.event()
         end_s = max(end_s, event.start_s)
         detail = f"{event.detail}; {why}" if why else event.detail
         return replace(event, state=EventState.ENDED, end_s=end_s, update_s=max(event.update_s, end_s), detail=detail)
 
-    def show(self, sighting: Sighting) -> None:
-        """Let its picture be that of a sighting: what it is about is not seen any more."""
-        self.event = replace(self.event, box=sighting.box, peak_score=sighting.score)
-
     def inherit(self, trace: Trace) -> None:
         """Let it go on with the track that took its subject's place."""
-        self.subject = trace
-        joined = dict.fromkeys((*self.event.track_ids, trace.track_id))
-        self.event = replace(self.event, track_ids=tuple(joined)[:_MOST_TRACKS])
+        self._subject = trace
+        if len(self._tracks) < _MOST_TRACKS:
+            self._tracks[trace.track_id] = None
 
-    def _full(self) -> Event:
-        """Write what is not worth writing for every frame: the trail and the words."""
-        trail = self.subject.trail.points(self.origin.anchor) if self.subject is not None else self.event.trail
-        return replace(self.event, trail=trail, detail=self._words())
+    def event(self) -> Event:
+        """Write the event as it stands, with the trail and in words."""
+        told = self._origin.tell(self.measures)
+        if self._origin.kind is not EventKind.ABSENCE:
+            told = f"{self._label or 'objects'} {told}"
+        return replace(
+            self._base,
+            update_s=self._update_s,
+            label=self._label,
+            track_ids=tuple(self._tracks),
+            peak_score=self._best.score if self._best is not None else None,
+            box=self._best.box if self._best is not None else None,
+            measures=dict(self.measures),
+            trail=self._subject.trail.points(self._origin.anchor) if self._subject is not None else (),
+            detail=told,
+        )
 
-    def _words(self) -> str:
-        told = self.origin.tell(self.event.measures)
-        if self.origin.kind is EventKind.ABSENCE:
-            return told
-        return f"{self.event.label or 'objects'} {told}"
+    def _is_news(self) -> bool:
+        told = self._told
+        if len(self._tracks) != len(told.track_ids):
+            return True
+        if self._best is not None and self._best.score - (told.peak_score or 0.0) >= _NEWS_SCORE:
+            return True
+        return any(
+            abs(value - told.measures.get(name, 0.0)) > _NEWS_SHARE * abs(told.measures.get(name, 0.0))
+            for name, value in self.measures.items()
+            if name not in _CLOCKS
+        )
 
 
 def momentary(
-    origin: Origin,
-    moment: Moment,
-    start_s: float,
-    subject: Trace,
-    measures: Mapping[str, float],
-    sequence: int,
+    origin: Origin, moment: Moment, start_s: float, subject: Trace, measures: Mapping[str, float], sequence: int
 ) -> Event:
-    """Make an event that is over as soon as it has happened."""
-    episode = Episode.begin(origin, moment, start_s, subject, (subject,), measures)
-    peak, box = episode.event.peak_score, episode.event.box
-    if peak is None:  # its end told of it: nothing was seen in this frame
-        peak, box = subject.last.score, subject.last.box
-    event = replace(episode.event, sequence=sequence, peak_score=peak, box=box, update_s=start_s)
-    return replace(event, state=EventState.ENDED, end_s=start_s)
-
-
-def _common_label(members: tuple[Trace, ...]) -> str:
-    labels = {trace.label for trace in members}
-    return labels.pop() if len(labels) == 1 else ""
-
-
-def _differ(told: Event, now: Event) -> bool:
-    if told.track_ids != now.track_ids or (now.peak_score or 0.0) - (told.peak_score or 0.0) >= 0.05:
-        return True
-    if told.measures.keys() != now.measures.keys():
-        return True
-    for name, value in now.measures.items():
-        if name not in _CLOCKS and abs(value - told.measures[name]) > 0.1 * abs(told.measures[name]):
-            return True
-    return False
+    """Make an event that is over as soon as it has happened; `sequence` is the packet of the frame that shows it."""
+    episode = Episode(origin, moment, start_s, subject, (subject,), measures, shown=subject.last)
+    return replace(episode.told, sequence=sequence, update_s=start_s, state=EventState.ENDED, end_s=start_s)

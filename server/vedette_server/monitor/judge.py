@@ -2,7 +2,9 @@
 
 One judge for each channel, called in presentation order by one thread at a time. The same frames give the same events
 with the same identities, whether or not time is told of between them: what only waits for time is judged up to a
-frame's time before the frame itself. A frame that was judged already, or is older than the latest one, changes nothing.
+frame's time before the frame itself. A frame that was judged already, or is older than the latest one of its session,
+changes nothing; with an older one of another session all begins anew, since its clock is another one. Time that is told
+without a frame may be ahead of the frames that follow it (they were under way): they are judged at their own times.
 Its memory is bounded by the tracks that live: of one that has ended nothing is kept but what its events need.
 """
 
@@ -93,13 +95,19 @@ class RuleJudge:
         self._waiting: list[_Bound] = _bind(config)
         self._moment = Moment(-math.inf)
         self._frame: tuple[str, int] | None = None
+        self._frame_s = -math.inf
 
     def step(self, scene: Scene) -> Changes:
         """Take one analysed frame."""
-        if scene.time_s < self._moment.time_s or self._frame == (scene.session, scene.sequence):
+        if self._frame == (scene.session, scene.sequence):
             return Changes()
-        changes = self.tick(scene.time_s)
-        self._frame = (scene.session, scene.sequence)
+        changes = Changes()
+        if scene.time_s < self._frame_s:
+            if self._frame is None or scene.session == self._frame[0]:
+                return changes
+            changes = self._begin_anew()
+        changes.events += self.tick(scene.time_s).events
+        self._frame, self._frame_s = (scene.session, scene.sequence), scene.time_s
         self._moment = Moment(scene.time_s, scene.session, scene.sequence, scene.engine_version, scene.aspect)
         arrivals = self._traces.take(scene)
         self._places.build(scene.aspect)
@@ -164,6 +172,14 @@ class RuleJudge:
             runner.close(now, "the channel is not watched any more")
         self._runners.clear()
         self._waiting.clear()
+        return changes
+
+    def _begin_anew(self) -> Changes:
+        """End what goes on and forget all objects: another session began with a clock that is behind."""
+        rules = [*self._runners, *self._waiting]
+        changes = self.close(self._moment.time_s)
+        self._traces, self._places, self._waiting = Traces(), Places(), rules
+        self._moment, self._frame, self._frame_s = Moment(-math.inf), None, -math.inf
         return changes
 
     def _at(self, time_s: float) -> Moment:

@@ -55,6 +55,8 @@ class Trail:
         self._last: Sighting | None = None
         self._step = 1
         self._count = 0
+        # Points that were made of what is kept, by anchor: only what has come since is made anew.
+        self._made: dict[Anchor, list[TrailPoint]] = {}
 
     def add(self, sighting: Sighting) -> None:
         """Add the latest sighting; every other one goes where there are too many."""
@@ -62,16 +64,22 @@ class Trail:
             self._kept.append(sighting)
             if len(self._kept) >= _MOST_TRAIL:
                 self._kept = self._kept[::2]
+                self._made.clear()
                 self._step *= 2
         self._count += 1
         self._last = sighting
 
     def points(self, anchor: Anchor) -> tuple[TrailPoint, ...]:
         """Give them as points, the latest one always among them."""
-        kept = self._kept
-        if self._last is not None and kept[-1] is not self._last:
-            kept = [*kept, self._last]
-        return tuple(TrailPoint(seen.time_s, *anchor_of(seen.box, anchor)) for seen in kept)
+        made = self._made.setdefault(anchor, [])
+        made.extend(_point(seen, anchor) for seen in self._kept[len(made) :])
+        if self._last is not None and self._kept[-1] is not self._last:
+            return (*made, _point(self._last, anchor))
+        return tuple(made)
+
+
+def _point(seen: Sighting, anchor: Anchor) -> TrailPoint:
+    return TrailPoint(seen.time_s, *anchor_of(seen.box, anchor))
 
 
 @dataclass(slots=True)
@@ -107,6 +115,7 @@ class Trace:
     trail: Trail = field(default_factory=Trail)
     gone_s: float | None = None
     given: bool = False
+    _velocities: dict[Anchor, tuple[Sighting, Point | None]] = field(default_factory=dict)
 
     def place(self, anchor: Anchor) -> Point:
         """Tell where it is, or is thought to be, normalised."""
@@ -118,6 +127,12 @@ class Trace:
         The slope of the least-squares line, so that the jitter of a single box weighs little. None: it was not seen
         for long enough.
         """
+        known = self._velocities.get(anchor)
+        if known is None or known[0] is not self.last:
+            known = self._velocities[anchor] = (self.last, self._slope(anchor, aspect))
+        return known[1]
+
+    def _slope(self, anchor: Anchor, aspect: float) -> Point | None:
         latest = self.recent[-1].time_s if self.recent else 0.0
         window = [seen for seen in self.recent if latest - seen.time_s <= _WINDOW_S]
         if len(window) < 3:

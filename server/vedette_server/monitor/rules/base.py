@@ -148,7 +148,7 @@ class RuleRunner(ABC):
 
     def _begin(self, key: str, episode: Episode, now: Now) -> None:
         self._episodes[key] = episode
-        now.out.append(episode.event)
+        now.out.append(episode.told)
 
     def _note(self, key: str, members: tuple[Trace, ...], measures: Mapping[str, float], now: Now) -> None:
         episode = self._episodes[key]

@@ -43,7 +43,7 @@ class CountRunner(RuleRunner):
     def _measures(self, _now: Now, /) -> dict[str, float]:
         count = float(len(self._members))
         episode = self._episodes.get(_RULE)
-        most = max(count, episode.event.measures["most"]) if episode is not None else count
+        most = max(count, episode.measures["most"]) if episode is not None else count
         return {"count": count, "most": most}
 
     def started(self, now: Now, /) -> None:
@@ -75,7 +75,7 @@ class CountRunner(RuleRunner):
             return
         start = max(max(self._held_s, open_from) + self.wait_s, self._quiet(_RULE))
         if now.time_s + SLACK_S >= start + self.rule.min_time_s:
-            episode = Episode.begin(self._origin, now.moment, start, None, self._members, self._measures(now))
+            episode = Episode(self._origin, now.moment, start, None, self._members, self._measures(now))
             self._begin(_RULE, episode, now)
 
     def ended(self, _trace: Trace, _now: Now, /) -> None:

@@ -63,7 +63,7 @@ class ObjectRunner(RuleRunner):
                 start = max(max(since, open_from) + self.wait_s, self._quiet(key))
                 if now.time_s + SLACK_S >= start + self.rule.min_time_s:
                     measures = self._measures(trace, since, now)
-                    self._begin(key, Episode.begin(self._origin, now.moment, start, trace, (trace,), measures), now)
+                    self._begin(key, Episode(self._origin, now.moment, start, trace, (trace,), measures), now)
 
 
 class InsideRunner(ObjectRunner):
@@ -155,7 +155,7 @@ class SpeedRunner(HoldingRunner):
         speed = self._speed(trace, now) or 0.0
         top = speed
         if trace.track_id in self._episodes:
-            top = max(speed, self._episodes[trace.track_id].event.measures["top_speed"])
+            top = max(speed, self._episodes[trace.track_id].measures["top_speed"])
         return {"speed": speed, "top_speed": top}
 
     def _tell(self, measures: Mapping[str, float], /) -> str:
@@ -208,8 +208,10 @@ class LeftRunner(ObjectRunner):
         self.wait_s = condition.at_least_s if isinstance(condition, Left) else 0.0
         self.still = Stillness(max(STILL_RADIUS, setting.rule.hysteresis))
 
-    def _since(self, trace: Trace, now: Now, _on: bool, /) -> float | None:
+    def _since(self, trace: Trace, now: Now, on: bool, /) -> float | None:
         since = self.still.take(trace, now.moment.aspect)
+        if on and since > self._episodes[trace.track_id].start_s:
+            return None  # it has moved
         stay = self._zone.stays.get(trace.track_id)
         return max(since, stay.since.time_s) if stay is not None and stay.inside else None
 

@@ -117,8 +117,7 @@ class RemovedRunner(RuleRunner):
     def _raise(self, key: str, spot: Spot, start: float, now: Now) -> None:
         gone_s = spot.gone_s if spot.gone_s is not None else start
         measures = {"gone_s": max(now.time_s, start) - gone_s}
-        episode = Episode.begin(self._origin, now.moment, start, spot.trace, (spot.trace,), measures)
-        episode.show(spot.trace.last)
+        episode = Episode(self._origin, now.moment, start, spot.trace, (spot.trace,), measures, spot.trace.last)
         self._begin(key, episode, now)
 
     def ended(self, _trace: Trace, _now: Now, /) -> None:
