@@ -36,7 +36,7 @@ from vedette_server.monitor.base import Changes
 from vedette_server.monitor.episodes import Moment
 from vedette_server.monitor.geometry import WHOLE_PICTURE
 from vedette_server.monitor.places import LineWatch, PlaceKey, Places, ZoneWatch
-from vedette_server.monitor.rules.base import Now, RuleRunner, Setting
+from vedette_server.monitor.rules.base import APART_S, Now, RuleRunner, Setting
 from vedette_server.monitor.rules.counts import AbsenceRunner, CrowdRunner, OccupancyRunner
 from vedette_server.monitor.rules.moments import CrossRunner, EnterRunner, LeaveRunner
 from vedette_server.monitor.rules.objects import DwellRunner, InsideRunner, LeftRunner, SpeedRunner, WrongWayRunner
@@ -96,6 +96,7 @@ class RuleJudge:
         self._moment = Moment(-math.inf)
         self._frame: tuple[str, int] | None = None
         self._frame_s = -math.inf
+        self._since_s = -math.inf
 
     def step(self, scene: Scene) -> Changes:
         """Take one analysed frame."""
@@ -140,7 +141,7 @@ class RuleJudge:
         self._moment = self._at(time_s)
         now = Now(self._moment, self._traces.counted(), changes.events)
         if self._waiting:
-            self._take_up(now)
+            self._take_up(now, now.time_s)
             before = time_s
         for runner in self._runners.values():
             runner.pass_time(now, max(before, runner.setting.since_s))
@@ -158,7 +159,8 @@ class RuleJudge:
         for bound in [bound for bound in self._runners if bound not in wanted]:
             self._runners.pop(bound).close(now, "the rule was changed or is gone")
         self._waiting = [bound for bound in wanted if bound not in self._runners]
-        self._take_up(now)
+        # Events of a rule that has changed must not have the identities of those that just ended.
+        self._take_up(now, max(now.time_s, self._since_s) + APART_S)
         order = {bound: index for index, bound in enumerate(wanted)}
         self._runners = dict(sorted(self._runners.items(), key=lambda item: order[item[0]]))
         self._places.keep([runner.watch for runner in self._runners.values()])
@@ -186,9 +188,10 @@ class RuleJudge:
         now = self._moment
         return Moment(time_s, now.session, now.sequence, now.engine_version, now.aspect)
 
-    def _take_up(self, now: Now) -> None:
+    def _take_up(self, now: Now, since_s: float) -> None:
         """Set the rules to work that wait for it, on the objects that are there."""
-        fresh = [self._take_up_one(bound, now.time_s) for bound in self._waiting]
+        self._since_s = since_s
+        fresh = [self._take_up_one(bound, since_s) for bound in self._waiting]
         self._waiting = []
         if self._frame is not None:
             self._places.build(now.moment.aspect)
@@ -196,10 +199,10 @@ class RuleJudge:
         for runner in fresh:
             runner.started(now)
 
-    def _take_up_one(self, bound: _Bound, time_s: float) -> RuleRunner:
+    def _take_up_one(self, bound: _Bound, since_s: float) -> RuleRunner:
         rule = bound.rule
         setting = Setting(
-            self._channel, rule, Schedule(rule.schedule, bound.time_zone), bound.place, bound.width_metres, time_s
+            self._channel, rule, Schedule(rule.schedule, bound.time_zone), bound.place, bound.width_metres, since_s
         )
         key = PlaceKey(bound.points, rule.anchor, rule.hysteresis)
         watch: ZoneWatch | LineWatch = (

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Times are sums of floats: what lacks less than this is not missing.
 SLACK_S = 1e-6
+# Events of one cause that begin at the same time, where times come twice, are told apart by this.
+APART_S = 2e-6
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class RuleRunner(ABC):
         self._labels = frozenset(self.rule.labels)
         self._episodes: dict[str, Episode] = {}
         self._quiet_until: dict[str, float] = {}
+        self._begun: dict[str, float] = {}
 
     # -- what a rule is --
 
@@ -113,6 +116,7 @@ class RuleRunner(ABC):
     def forget(self, track_id: str) -> None:
         """Forget a track."""
         self._quiet_until.pop(track_id, None)
+        self._begun.pop(track_id, None)
 
     def _ripen(self, now: Now, /) -> None:  # noqa: B027  # most wait for a frame
         """Begin what only waited for time to pass."""
@@ -145,6 +149,12 @@ class RuleRunner(ABC):
 
     def _quiet(self, key: str) -> float:
         return self._quiet_until.get(key, -math.inf)
+
+    def _start(self, cause: str, start_s: float) -> float:
+        """Give an event its beginning: later than that of the one before of the same cause."""
+        before = self._begun.get(cause, -math.inf)
+        self._begun[cause] = max(start_s, before + APART_S)
+        return self._begun[cause]
 
     def _begin(self, key: str, episode: Episode, now: Now) -> None:
         self._episodes[key] = episode

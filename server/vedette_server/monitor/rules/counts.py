@@ -75,6 +75,7 @@ class CountRunner(RuleRunner):
             return
         start = max(max(self._held_s, open_from) + self.wait_s, self._quiet(_RULE))
         if now.time_s + SLACK_S >= start + self.rule.min_time_s:
+            start = self._start(_RULE, start)
             episode = Episode(self._origin, now.moment, start, None, self._members, self._measures(now))
             self._begin(_RULE, episode, now)
 

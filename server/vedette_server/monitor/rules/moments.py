@@ -66,7 +66,8 @@ class PassageRunner(RuleRunner):
         since = self.since_s(seen.time_s)
         if since is None or seen.time_s < max(since, self._quiet(trace.track_id)):
             return
-        event = momentary(self._origin, now.moment, seen.time_s, trace, {}, seen.sequence)
+        start = self._start(trace.track_id, seen.time_s)
+        event = momentary(self._origin, now.moment, start, trace, {}, seen.sequence)
         now.out.append(event)
         self._quiet_until[trace.track_id] = seen.time_s + self.rule.cool_down_s
 
@@ -177,7 +178,8 @@ class CrossRunner(RuleRunner):
         if since is None or crossing.time_s < max(since, self._quiet(trace.track_id)):
             return
         measures = {"direction": float(crossing.direction)}
-        event = momentary(self._origin, now.moment, crossing.time_s, trace, measures, crossing.sighting.sequence)
+        start = self._start(trace.track_id, crossing.time_s)
+        event = momentary(self._origin, now.moment, start, trace, measures, crossing.sighting.sequence)
         now.out.append(event)
         self._quiet_until[trace.track_id] = crossing.time_s + self.rule.cool_down_s
 

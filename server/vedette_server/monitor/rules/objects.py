@@ -62,7 +62,7 @@ class ObjectRunner(RuleRunner):
             elif open_from is not None and self._counts(trace):
                 start = max(max(since, open_from) + self.wait_s, self._quiet(key))
                 if now.time_s + SLACK_S >= start + self.rule.min_time_s:
-                    measures = self._measures(trace, since, now)
+                    start, measures = self._start(key, start), self._measures(trace, since, now)
                     self._begin(key, Episode(self._origin, now.moment, start, trace, (trace,), measures), now)
 
 

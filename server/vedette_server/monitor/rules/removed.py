@@ -116,6 +116,7 @@ class RemovedRunner(RuleRunner):
 
     def _raise(self, key: str, spot: Spot, start: float, now: Now) -> None:
         gone_s = spot.gone_s if spot.gone_s is not None else start
+        start = self._start(spot.trace.track_id, start)
         measures = {"gone_s": max(now.time_s, start) - gone_s}
         episode = Episode(self._origin, now.moment, start, spot.trace, (spot.trace,), measures, spot.trace.last)
         self._begin(key, episode, now)
@@ -129,6 +130,7 @@ class RemovedRunner(RuleRunner):
 
     def forget(self, track_id: str) -> None:
         """Forget a track; what stood at a spot is remembered with it."""
+        super().forget(track_id)
         self._still.forget(track_id)
 
     def _tell(self, measures: Mapping[str, float], /) -> str:
