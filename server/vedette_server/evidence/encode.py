@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from vedette_server.decode.base import Decoded, Decoder
     from vedette_server.decode.limits import PictureLimits
     from vedette_server.evidence.ring import Kept
+    from vedette_server.picture.colour import Colour
 
 ENCODER = "libx264"
 # Two seconds at most from any picture back to a keyframe; no lookahead to speak of, since memory is bounded.
@@ -58,12 +59,13 @@ class PictureEncoder:
         self._size = (0, 0)
         self._last_pts = -1
 
-    def add(self, frame: av.VideoFrame, pts: int) -> None:
+    def add(self, frame: av.VideoFrame, pts: int, colour: Colour | None = None) -> None:
         """Encode one picture.
 
         Args:
             frame: The picture; both sides even; of the first one's size.
             pts: Its time in ticks; one that does not rise is raised.
+            colour: How its samples are read; None: it is BGR.
 
         Raises:
             EvidenceError: It has another size, or the file cannot be written.
@@ -78,6 +80,8 @@ class PictureEncoder:
             hd = frame.height >= HD_LINES
             ready = frame.reformat(
                 format="yuv420p",
+                src_colorspace=colour.matrix if colour else None,
+                src_color_range=colour.range if colour else None,
                 dst_colorspace=Colorspace.ITU709 if hd else Colorspace.ITU601,
                 dst_color_range=ColorRange.MPEG,
             )

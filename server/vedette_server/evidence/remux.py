@@ -5,7 +5,8 @@ of parameter sets that come so; those that the stream sent long ago are put in f
 neither raw pictures nor PNG or WebP: they become JPEGs, one by one. Pictures shown before the first keyframe are left
 out: they refer to what is not there. Rotation is written as the track's display matrix.
 
-FFmpeg learns a stream's parameters from its first packet, wrapped as IVF: a header of 32 bytes that takes any codec.
+FFmpeg learns a stream's parameters from its first packet: wrapped as IVF, a header of 32 bytes that takes any codec but
+HEVC, which is read as it is.
 """
 
 from __future__ import annotations
@@ -38,19 +39,18 @@ if TYPE_CHECKING:
     from vedette_server.evidence.ring import Kept
     from vedette_server.evidence.timeline import Placed
 
-_TAGS = {Codec.H264: b"H264", Codec.HEVC: b"HEVC", Codec.AV1: b"AV01", Codec.VP9: b"VP90", Codec.MPEG4: b"FMP4"}
+_TAGS = {Codec.H264: b"H264", Codec.AV1: b"AV01", Codec.VP9: b"VP90", Codec.MPEG4: b"FMP4"}
 _JPEG_QUALITY = 95
 TIME_BASE = Fraction(1, TICKS)
 
 
 class Sink(Protocol):
-    """Where the packets of one file go.
+    """Where the packets of one file go."""
 
-    Attributes:
-        pictures: How many it was given that are in the file.
-    """
-
-    pictures: int
+    @property
+    def pictures(self) -> int:
+        """How many are in the file so far."""
+        ...
 
     def add(self, kept: Kept) -> None:
         """Take the next packet.
@@ -91,6 +91,7 @@ class RemuxSink:
         self._framing: AnnexB | None = None
         self._decoder: Decoder | None = None
         self._first_pts: int | None = None
+        self._last_dts = -TICKS // 25
 
     def add(self, kept: Kept) -> None:
         """Take the next packet; the first has to be a keyframe."""
@@ -135,7 +136,10 @@ class RemuxSink:
             packet = av.Packet(data)
             packet.stream, packet.time_base = self._stream, TIME_BASE
             packet.pts, packet.dts = placed.pts, placed.dts
-            packet.duration = placed.duration
+            # A last picture without a duration would not be shown: as long as the one before it.
+            dts = placed.pts if placed.dts is None else placed.dts
+            packet.duration = placed.duration or min(max(dts - self._last_dts, 1), TICKS)
+            self._last_dts = dts
             packet.is_keyframe = kept.keyframe
             if self._container is not None:
                 self._container.mux(packet)
@@ -181,11 +185,15 @@ class RemuxSink:
         self._container = container
         # The turn is part of the pixels where they were decoded.
         turn = fmt.rotation_degrees if fmt.codec is Codec.JPEG or not fmt.codec.is_intra else 0
-        with av.open(io.BytesIO(_as_ivf(_TAGS.get(fmt.codec, b"MJPG"), data)), format="ivf") as source:
+        name, sample = "hevc", data
+        if fmt.codec is not Codec.HEVC:
+            name, sample = "ivf", _as_ivf(_TAGS.get(fmt.codec, b"MJPG"), data)
+        with av.open(io.BytesIO(sample), format=name) as source:
             template = source.streams.video[0]
             if not template.codec_context.width:
                 raise EvidenceError(f"the {fmt.codec.name} keyframe tells no size: its parameter sets are missing")
-            stream = container.add_stream_from_template(template)
+            # Opaque: with the parameters alone; else an encoder would be looked for, and dav1d has none.
+            stream = container.add_stream_from_template(template, opaque=True)
         stream.time_base = TIME_BASE
         aspect = stream.codec_context.sample_aspect_ratio
         if fmt.sample_aspect != 1 and not fmt.codec.is_intra and (aspect is None or aspect in {0, 1}):
