@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import os
 import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +18,19 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event as sqlalchemy_event
 
 from vedette_server.data.event import Event, EventKind, EventState, Evidence, EvidenceState, TrailPoint
+from vedette_server.store.changes import EvidenceChange, Outcome
+from vedette_server.store.errors import StoreUnavailableError
+from vedette_server.store.retaining import Retention
+from vedette_server.store.store import EventStore
+from vedette_server.store.waiting import Thinning
+from vedette_server.store.writer import EventWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
+
+    from vedette_server.store.changes import Stored
 
 DAY_S = 86400.0
 BEGIN_S = 1_790_000_000.0
@@ -61,7 +72,7 @@ class InjectedError(Exception):
 
 
 class Failing:
-    """Makes the n-th statement or commit of an engine fail, before it is done or after it; 0: none."""
+    """Makes the n-th step of an engine fail: before a statement or a commit is done, or after it; 0: none."""
 
     def __init__(self, engine: Engine) -> None:
         self.at = 0
@@ -69,6 +80,16 @@ class Failing:
         sqlalchemy_event.listen(engine, "before_cursor_execute", self._step)
         sqlalchemy_event.listen(engine, "after_cursor_execute", self._step)
         sqlalchemy_event.listen(engine, "commit", self._step)
+        self._commit = engine.dialect.do_commit
+        engine.dialect.do_commit = self._committed  # type: ignore[method-assign]
+
+    def arm(self, at: int) -> None:
+        """From now on, the step of this number fails."""
+        self.at, self.count = at, 0
+
+    def _committed(self, connection: Any) -> None:
+        self._commit(connection)
+        self._step()
 
     def _step(self, *_about: object) -> None:
         self.count += 1
@@ -157,3 +178,116 @@ def a_postgres() -> Iterator[Postgres | None]:
             yield server
         finally:
             server.stop()
+
+
+def append_until_killed(url: str, told: str) -> None:
+    """Keep events for ever, and write down each number and identity once its commit has returned."""
+    descriptor = os.open(told, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def tell(stored: Stored) -> None:
+        os.write(descriptor, f"{stored.number} {stored.event_id} {stored.outcome}\n".encode())
+
+    with EventStore(url, key_file=Path(told).with_name("key")) as store, EventWriter(store) as writer:
+        for number in itertools.count():
+            name = f"{os.getpid()}-{number}"
+            for change in (an_event(name), EvidenceChange(name, clip=ready()), ended(name)):
+                while writer.submit(change, tell) is Thinning.REFUSED:
+                    writer.flush(1)
+            if number % 7 == 0:
+                store.acknowledge("always", f"user {number}")
+            if number % 40 == 0:
+                list(store.retain(Retention(max_events=100)))
+
+
+def nursery(url: str, told: str) -> None:
+    """For each line of input, fork a process that keeps events until it is killed; say its number, then its end."""
+    for _line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            append_until_killed(url, told)
+        print(child, flush=True)
+        os.waitpid(child, 0)
+        print("gone", flush=True)
+
+
+# Makes the n-th call that changes a file of the store fail, once, in the process that it is loaded into.
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+static long count, at; static int code;
+void vedette_fail(long n, int error) { count = 0; at = n; code = error; }
+long vedette_count(void) { return count; }
+static int fails(int fd) {
+    char link[64], path[512]; ssize_t length;
+    if (!at) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    if (!strstr(path, ".db") || strstr(path, "-shm") || ++count != at) return 0;
+    errno = code;
+    return 1;
+}
+#define REAL(name) ((typeof(&name)) dlsym(RTLD_NEXT, #name))
+ssize_t pwrite64(int fd, const void *b, size_t n, off64_t o) { return fails(fd) ? -1 : REAL(pwrite64)(fd, b, n, o); }
+ssize_t pwrite(int fd, const void *b, size_t n, off_t o) { return fails(fd) ? -1 : REAL(pwrite)(fd, b, n, o); }
+ssize_t write(int fd, const void *b, size_t n) { return fails(fd) ? -1 : REAL(write)(fd, b, n); }
+int fsync(int fd) { return fails(fd) ? -1 : REAL(fsync)(fd); }
+int fdatasync(int fd) { return fails(fd) ? -1 : REAL(fdatasync)(fd); }
+int ftruncate64(int fd, off64_t n) { return fails(fd) ? -1 : REAL(ftruncate64)(fd, n); }
+int ftruncate(int fd, off_t n) { return fails(fd) ? -1 : REAL(ftruncate)(fd, n); }
+"""
+
+
+def fail_every_call(folder: str, code: int) -> None:
+    """Run a scenario with the n-th write or sync failing, for every n; prints how many there were. Needs the shim."""
+    shim = ctypes.CDLL(None)
+    shim.vedette_fail.argtypes = [ctypes.c_long, ctypes.c_int]
+    at = failures = calls = 0
+    while calls >= at:
+        with EventStore(f"sqlite:///{folder}/{at}.db", clock=lambda: BEGIN_S + 9 * DAY_S) as store:
+            # What is committed goes into the file itself now and then, so that those writes fail, too.
+            sqlalchemy_event.listen(store.engine, "connect", _checkpoint_early)
+            store.engine.dispose()
+            for _time in range(10):
+                at += 1
+                before = store.end()[0]
+                shim.vedette_fail(at, code)
+                failures += _scenario(store, f"{at}-")
+                calls = shim.vedette_count()
+                shim.vedette_fail(0, 0)
+                assert store.verify().findings == ()
+                assert store.end()[0] == before + 6, "each change once, whatever the outcome that was seen"
+    print(at, failures)
+
+
+def _checkpoint_early(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA wal_autocheckpoint=64").close()
+
+
+def _scenario(store: EventStore, mark: str) -> int:
+    """Keep some events, each step again while it fails; gives how many times it did."""
+    failures = 0
+    steps: list[Callable[[], object]] = [
+        lambda: store.append([an_event(f"{mark}a"), an_event(f"{mark}b", at_s=8.5 * DAY_S)]),
+        lambda: store.append([ended(f"{mark}a"), EvidenceChange(f"{mark}a", clip=ready())]),
+        lambda: store.acknowledge(f"{mark}b", "ann"),
+        lambda: list(store.retain(Retention(max_age_s=DAY_S))),
+        lambda: store.append([an_event(f"{mark}big", detail="x" * 3_000)]),
+    ]
+    for step in steps:
+        while True:
+            try:
+                step()
+                break
+            except StoreUnavailableError as error:
+                assert error.reason in {"IO_ERROR", "FULL"}, error
+                failures += 1
+                assert failures < 10
+    assert [one.outcome for one in store.append([ended(f"{mark}a")])] == [Outcome.REMOVED]
+    return failures
