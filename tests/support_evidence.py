@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 import simplejpeg
-from support_video import clip, digest
 
+from support_video import clip, digest
 from vedette_server.data.format import Codec, PixelFormat, VideoFormat
 from vedette_server.data.packet import Packet
 from vedette_server.data.rules import EvidencePolicy
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support_video import Clip as Source
-
     from vedette_server.data.rules import Points
     from vedette_server.evidence.workers import Job
 
@@ -73,6 +72,15 @@ def ring_of(fmt: VideoFormat, packets: Iterable[Packet], max_s: float = 3600, ma
     for packet in packets:
         ring.feed(packet)
     return ring
+
+
+def sent_once(packets: Iterable[Packet]) -> list[Packet]:
+    """Leave the parameter sets out of all keyframes of an H.264 stream but the first, as some cameras do."""
+    found = list(packets)
+    for number, packet in enumerate(found):
+        if packet.keyframe and number:
+            found[number] = replace(packet, data=b"\0\0\0\1" + packet.data[packet.data.rindex(b"\0\0\1") + 3 :])
+    return found
 
 
 def stills(count: int = 20, size: tuple[int, int] = (64, 48)) -> list[bytes]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+import av
 import cv2
 import numpy as np
 import pytest
+
 from support_evidence import (
     EPOCH_S,
     Steps,
@@ -17,6 +19,7 @@ from support_evidence import (
     raw_pictures,
     read_file,
     ring_of,
+    sent_once,
     source,
     store_in,
     timed,
@@ -24,12 +27,14 @@ from support_evidence import (
     writer,
 )
 from support_video import RECIPES, clip, plain
-
 from vedette_server.data.event import EvidenceState
 from vedette_server.data.format import Codec
 from vedette_server.data.rules import EvidencePolicy, Mask, MaskKind, WatchConfig
 from vedette_server.evidence.clip import ClipLimits
 from vedette_server.evidence.pixels import hidden
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LEFT_HALF = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
 CODEC_NAMES = {Codec.H264: "h264", Codec.HEVC: "hevc", Codec.AV1: "av1", Codec.VP9: "vp9", Codec.MPEG4: "mpeg4"}
@@ -81,6 +86,21 @@ def test_pictures_that_refer_before_the_clip_are_left_out(name: str, tmp_path: P
     assert shown.times_s[0] == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.parametrize("policy", [EvidencePolicy.ORIGINAL, EvidencePolicy.MASKED])
+def test_a_clip_begins_at_a_keyframe_whose_parameter_sets_came_long_before(
+    policy: EvidencePolicy, tmp_path: Path
+) -> None:
+    store, steps = store_in(tmp_path), Steps()
+    fmt, packets = source("h264")
+    ring = ring_of(fmt, sent_once(packets), max_s=0.3)
+    ring.close()
+    assert ring.read(0, 1)[0].packet.sequence == 12
+    steps.run(writer(ring, store, steps, EPOCH_S + 1, policy))
+    shown = read_file(store.find(steps.done[0].path))
+    assert len(shown.digests) == 18
+    assert policy is EvidencePolicy.MASKED or shown.digests == plain(clip("h264"))[12:]
+
+
 def test_the_hash_and_the_size_are_those_of_the_file(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     made = whole_clip(store, *source("h264-b"))
@@ -100,8 +120,6 @@ def test_the_turn_that_makes_a_picture_upright_is_in_the_file(turn: int, tmp_pat
 
 
 def test_the_aspect_of_samples_is_in_the_file(tmp_path: Path) -> None:
-    import av
-
     store = store_in(tmp_path)
     fmt, packets = source("h264")
     made = whole_clip(store, replace(fmt, sample_aspect=Fraction(4, 3)), packets)
@@ -187,8 +205,7 @@ def test_a_gap_is_as_long_in_the_file_as_it_was(tmp_path: Path) -> None:
     fmt, packets = source("h264")
     again = timed([replace(p, pts=(p.pts or 0) + 90000) for p in packets], first=30)
     late = [
-        replace(p, capture_wall_ns=int((EPOCH_S + 5 + n / 25) * 1e9), discontinuity=n == 0)
-        for n, p in enumerate(again)
+        replace(p, capture_wall_ns=int((EPOCH_S + 5 + n / 25) * 1e9), discontinuity=n == 0) for n, p in enumerate(again)
     ]
     shown = read_file(store.find(whole_clip(store, fmt, [*packets, *late]).path))
     assert len(shown.times_s) == 60
@@ -220,8 +237,6 @@ def test_packets_that_the_ring_dropped_unread_are_a_gap_that_is_told(tmp_path: P
 
 
 def test_motion_jpeg_is_kept_byte_by_byte(tmp_path: Path) -> None:
-    import av
-
     store = store_in(tmp_path)
     fmt, packets = motion_jpeg()
     made = whole_clip(store, fmt, packets)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support_evidence import EPOCH_S, motion_jpeg, ring_of, source, timed
 
+from support_evidence import EPOCH_S, motion_jpeg, ring_of, sent_once, source, timed
 from vedette_server.data.format import Codec, VideoFormat
 from vedette_server.data.packet import Packet
 from vedette_server.evidence.ring import OVERHEAD_BYTES, PacketRing
@@ -138,14 +138,8 @@ def test_every_still_is_a_keyframe() -> None:
 
 
 def test_parameter_sets_sent_once_are_remembered_for_later_keyframes() -> None:
-    fmt, packets = source("h264-mp4")
-    own = source("h264")[1]
-    bare = [replace(p, data=p.data) for p in own]
-    start = bare[12].data
-    # A later keyframe without its SPS and PPS.
-    slices = b"\0\0\0\1" + start[start.rindex(b"\0\0\1") + 3 :]
-    bare[12] = replace(bare[12], data=slices)
-    kept = ring_of(replace(fmt, extradata=b""), bare).read(0, 100)
+    fmt, packets = source("h264")
+    kept = ring_of(fmt, sent_once(packets)).read(0, 100)
     assert kept[0].parameters == b""
     assert kept[12].keyframe
     assert kept[12].parameters[4] & 31 == 7

@@ -147,7 +147,7 @@ class ClipWriter:
         try:
             return self._step()
         except EvidenceError as error:
-            self._fail(str(error))
+            self._fail(error)
             return None
 
     def abort(self) -> None:
@@ -156,7 +156,7 @@ class ClipWriter:
             self._detail.append("the server stopped before its end")
             self._finish()
         except EvidenceError as error:
-            self._fail(str(error))
+            self._fail(error)
 
     def _step(self) -> float | None:
         came = self._ring.read(self._next, self._batch)
@@ -229,12 +229,13 @@ class ClipWriter:
         evidence = Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, MEDIA_TYPE, "; ".join(self._detail))
         self._tell(Clip(evidence, filed.path, first.time_s, self._last_s, tuple(self._keyframes_s)))
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, error: EvidenceError) -> None:
+        self._store.report(error)
         if self._sink is not None:
             self._sink.close()
         if self._draft is not None:
             self._store.discard(self._draft)
-        self._tell(Clip(Evidence(EvidenceState.FAILED, media_type=MEDIA_TYPE, detail=why)))
+        self._tell(Clip(Evidence(EvidenceState.FAILED, media_type=MEDIA_TYPE, detail=str(error))))
 
     def _tell(self, clip: Clip) -> None:
         if not self._told:

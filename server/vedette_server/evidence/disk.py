@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_FULL_OR_BROKEN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+
+
+def in_words(error: BaseException) -> str:
+    """Say what failed, without the names of temporary files: the same trouble is told in the same words."""
+    return (error.strerror if isinstance(error, OSError) else "") or str(error) or type(error).__name__
+
+
+def is_of_disk(error: BaseException) -> bool:
+    """Tell whether an error, or what caused it, is the disk's and not that of what was to be written."""
+    causes = (error, error.__cause__)
+    return any(isinstance(cause, OSError) and cause.errno in _FULL_OR_BROKEN for cause in causes)
 
 
 class Disk:

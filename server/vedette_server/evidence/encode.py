@@ -16,6 +16,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from vedette_server.decode.opening import open_decoder
 from vedette_server.errors import EvidenceError, UndecodableError
+from vedette_server.evidence.disk import in_words
 from vedette_server.evidence.pixels import blacken, upright_bgr
 from vedette_server.evidence.remux import TIME_BASE, abandon
 from vedette_server.evidence.timeline import Timeline
@@ -89,7 +90,7 @@ class PictureEncoder:
             ready.pts, ready.time_base, self._last_pts = pts, TIME_BASE, pts
             self._mux(ready)
         except (FFmpegError, OSError, ValueError, MemoryError) as error:
-            raise EvidenceError(f"{self._path.name} cannot be written: {error}") from error
+            raise EvidenceError(f"the clip cannot be written: {in_words(error)}") from error
         self.pictures += 1
 
     def finish(self) -> None:
@@ -105,7 +106,7 @@ class PictureEncoder:
             container, self._container = self._container, None
             container.close()
         except (FFmpegError, OSError, ValueError, MemoryError) as error:
-            raise EvidenceError(f"{self._path.name} cannot be written: {error}") from error
+            raise EvidenceError(f"the clip cannot be written: {in_words(error)}") from error
 
     def close(self) -> None:
         """Let go of FFmpeg; may be called twice."""

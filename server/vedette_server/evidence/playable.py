@@ -110,7 +110,7 @@ class Transcoder:
         until = self._clock() + self._max_s
         encoder = PictureEncoder(target)
         try:
-            with av.open(str(source)) as container:
+            with av.open(str(source), format="mp4") as container:
                 stream = container.streams.video[0]
                 stream.codec_context.thread_count = 1
                 for frame in container.decode(stream):
@@ -127,7 +127,7 @@ class Transcoder:
 
 def _is_playable(path: Path) -> bool:
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), format="mp4") as container:
             context = container.streams.video[0].codec_context
             return context.name == "h264" and context.pix_fmt in _PLAYABLE_FORMATS
     except (FFmpegError, OSError, IndexError) as error:

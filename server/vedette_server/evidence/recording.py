@@ -18,6 +18,7 @@ from av.error import FFmpegError
 
 from vedette_server.errors import EvidenceError
 from vedette_server.evidence.clip import open_sink
+from vedette_server.evidence.disk import in_words
 from vedette_server.evidence.remux import add_all
 from vedette_server.evidence.store import day_of, safe_name
 
@@ -92,8 +93,7 @@ class RecordingIndex:
             line = json.dumps(asdict(segment)).encode() + b"\n"
             self._store.disk.append(self._folder / day_of(segment.first_s) / INDEX_NAME, line)
         except OSError as error:
-            self._store.report(f"the index of {segment.path} cannot be written: {error}")
-            raise EvidenceError(f"the index of {segment.path} cannot be written: {error}") from error
+            raise EvidenceError(f"the index of a recording cannot be written: {in_words(error)}") from error
 
     def seek(self, time_s: float) -> tuple[Segment, float] | None:
         """Find the segment that shows a time, or the next one after it, and the keyframe to begin at.
@@ -122,8 +122,9 @@ class RecordingIndex:
                 return
         try:
             self._store.disk.remove(self._folder / day / INDEX_NAME)
-        except OSError as error:
-            self._store.report(f"the index of {day} cannot be removed: {error}")
+        except OSError:
+            # Its lines name files that are gone: they are left out when it is read.
+            return
 
     def knows(self, path: str) -> bool:
         """Tell whether a file is one of its segments."""
@@ -202,8 +203,9 @@ class Recorder:
         """Write the packets that came; a segment that fails is given up, the next keyframe begins another."""
         try:
             return self._step()
-        except EvidenceError:
-            # The store tells why; a full disk is tried again later.
+        except EvidenceError as error:
+            # A full disk is tried again later.
+            self._store.report(error)
             self.failures += 1
             self._give_up()
             return None if self._stopping else _RETRY_S
@@ -212,7 +214,8 @@ class Recorder:
         """Complete the segment: the server stops."""
         try:
             self._complete()
-        except EvidenceError:
+        except EvidenceError as error:
+            self._store.report(error)
             self.failures += 1
             self._give_up()
 

@@ -24,6 +24,7 @@ from vedette_server.data.format import Codec
 from vedette_server.decode.annexb import AnnexB
 from vedette_server.decode.opening import open_decoder
 from vedette_server.errors import EvidenceError, RefusedError, UndecodableError
+from vedette_server.evidence.disk import in_words
 from vedette_server.evidence.pixels import upright_bgr
 from vedette_server.evidence.timeline import TICKS, Timeline
 
@@ -110,7 +111,7 @@ class RemuxSink:
         try:
             container.close()
         except (FFmpegError, OSError) as error:
-            raise EvidenceError(f"{self._path.name} cannot be written: {error}") from error
+            raise EvidenceError(f"the clip cannot be written: {in_words(error)}") from error
 
     def close(self) -> None:
         """Let go of FFmpeg's muxer; what it wrote is not complete then."""
@@ -144,7 +145,7 @@ class RemuxSink:
             if self._container is not None:
                 self._container.mux(packet)
         except (FFmpegError, OSError, ValueError, MemoryError) as error:
-            raise EvidenceError(f"{self._path.name} cannot be written: {error}") from error
+            raise EvidenceError(f"the clip cannot be written: {in_words(error)}") from error
         self.pictures += 1
 
     def _coded(self, kept: Kept) -> bytes:

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vedette_server.errors import EvidenceError
-from vedette_server.evidence.disk import Disk
+from vedette_server.evidence.disk import Disk, in_words, is_of_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ def safe_name(name: str) -> str:
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:24]
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:48]
     # A dot, which no plain name has: two names never meet.
-    return f"{plain}.{digest}"
+    return f"{plain or '_'}.{digest}"
 
 
 class EvidenceStore:
@@ -174,13 +174,12 @@ class EvidenceStore:
         number = f"{os.getpid()}-{next(self._numbers)}"
         temporary = self._root / INCOMING / f"{number}{suffix}"
         try:
-            free = self._disk.free_bytes(self._root)
-            if free < self._min_free_bytes:
-                raise self._failed(f"the disk is full: {free} bytes are free, {self._min_free_bytes} have to stay so")
+            if self._disk.free_bytes(self._root) < self._min_free_bytes:
+                raise self._failed(f"the disk is full: {self._min_free_bytes} bytes of it have to stay free")
             self._disk.begin(temporary)
         except OSError as error:
             self._drop(temporary)
-            raise self._failed(f"{target.name} cannot be begun: {error}") from error
+            raise self._failed(f"{target.name} cannot be begun: {in_words(error)}") from error
         return Draft(temporary, target, channel, time_s)
 
     def commit(self, draft: Draft) -> Filed:
@@ -207,7 +206,7 @@ class EvidenceStore:
             self._drop(target)
             with self._lock:
                 self._books.pop(path, None)
-            raise self._failed(f"{target.name} cannot be kept: {error}") from error
+            raise self._failed(f"{target.name} cannot be kept: {in_words(error)}") from error
         with self._lock:
             self._books[path] = _Book(safe_name(draft.channel), size, draft.time_s)
         self._say("")
@@ -228,12 +227,13 @@ class EvidenceStore:
             self._disk.write(draft.temporary, data)
         except OSError as error:
             self.discard(draft)
-            raise self._failed(f"{draft.target.name} cannot be written: {error}") from error
+            raise self._failed(f"{draft.target.name} cannot be written: {in_words(error)}") from error
         return self.commit(draft)
 
-    def report(self, trouble: str) -> None:
-        """Take note that a file could not be written, where somebody else wrote it."""
-        self._failed(trouble)
+    def report(self, error: EvidenceError) -> None:
+        """Take note of why somebody else could not write a file, where that is the disk's fault."""
+        if is_of_disk(error):
+            self._say(str(error))
 
     def remove(self, path: str) -> bool:
         """Remove one file; tell whether it was there.
@@ -248,7 +248,7 @@ class EvidenceStore:
         try:
             self._disk.remove(self._root / path)
         except OSError as error:
-            raise self._failed(f"{path} cannot be removed: {error}") from error
+            raise self._failed(f"{path} cannot be removed: {in_words(error)}") from error
         with self._lock:
             return self._books.pop(path, None) is not None
 
