@@ -212,10 +212,10 @@ def agree(bench: Bench) -> dict[str, Any]:
     samples = made_samples(manifest.input, FRAMES)
     cpu = RunnerSettings(providers=("cpu",), backends=(Backend.ONNXRUNTIME,), precision=Precision.FP32)
     rows = []
-    with open_engine(bench.bundle, cpu) as reference:
+    with open_engine(bench.bundle, cpu) as reference, _running(reference) as exact:
         for way in bench.ways:
-            with opened(bench, way) as (engine, _):
-                found = compare_engines(manifest, _runs(reference), _runs(engine), samples, against="the CPU")
+            with opened(bench, way) as (engine, _), _running(engine) as run:
+                found = compare_engines(manifest, exact, run, samples, against="the CPU")
             gate = gate_for(manifest.task, way.precision)
             failures = judge(found, gate)
             figures = {name: value for name, value in found.figures.items() if value is not None}
@@ -224,13 +224,10 @@ def agree(bench: Bench) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def _runs(engine: LoadedEngine) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    lane = engine.open_lane()
-
-    def run(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.array(lane.run(list(frames)))
-
-    return run
+@contextlib.contextmanager
+def _running(engine: LoadedEngine) -> Iterator[Callable[[NDArray[np.uint8]], NDArray[np.float32]]]:
+    with contextlib.closing(engine.open_lane()) as lane:
+        yield lambda frames: np.array(lane.run(list(frames)))
 
 
 def alone(bench: Bench) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -133,6 +133,17 @@ def test_a_batch_that_hangs_makes_it_unhealthy_and_keeps_its_memory(desk: Desk):
     desk.part.close()
     assert desk.devices[0].pinned[0].open
     assert not desk.engines[0].closed
+
+
+def test_a_gpu_that_refuses_to_be_attached_to_does_not_keep_the_rest_from_being_closed(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse() -> NoReturn:
+        raise CudaError("CUDA_ERROR_DEVICE_UNAVAILABLE", "entering the context", sticky=True)
+
+    monkeypatch.setattr(desk.devices[0], "attached", refuse)
+    desk.part.close()
+    assert "engine not closed: toy 1" in caplog.text
 
 
 def test_slots_of_a_batch_stand_in_the_order_in_which_they_lie_and_rows_still_find_their_frames(desk: Desk):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pytest
 
 from support_nvdec import LIMITS, FakeNvc, hardware
 from support_video import RECIPES, Clip, _pictures, clip, collect, digest, truth
+from vedette_engines.cuda.base import CudaError
 from vedette_engines.cuda.letterboxing import DeviceLetterbox, SurfaceKind
 from vedette_engines.errors import MissingRuntimeError
 from vedette_server.data.format import Codec, ColorSpace, PixelFormat, VideoFormat
@@ -214,6 +215,25 @@ def test_a_gpu_that_is_lost_costs_what_it_held_and_new_streams_find_the_cpu() ->
             picture.close()
         assert gpu.run(clip("vp9"), clip("vp9").packets[:3]).clean.keys() == {0, 1, 2}
         assert open_now(gpu) == set()
+
+
+def test_a_gpu_that_refuses_to_be_attached_to_is_let_go_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    with hardware() as gpu:
+        decoder, shown = pictures(gpu, clip("h264"), 3)
+        device = gpu.module.devices[0]
+
+        def refuse() -> NoReturn:
+            raise CudaError("CUDA_ERROR_DEVICE_UNAVAILABLE", "entering the context", sticky=True)
+
+        device.lose()
+        monkeypatch.setattr(device, "attached", refuse)
+        decoder.close()
+        assert gpu.nvdec._gpus[0].sessions == 0
+        gpu.nvdec.close()
+        for picture in shown:
+            picture.close()
+        # What cannot be given back is not missed.
+        device._open.clear()
 
 
 # -- where pictures wait ----------------------------------------------------------------------

@@ -19,6 +19,7 @@ Threads: that of the decoder it belongs to.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,7 +164,8 @@ class NvdecBackend:
         self._waiting.clear()
         if decoder is None:
             return
-        with self._pool.device.attached():
+        # A GPU that is lost may refuse even to be attached to.
+        with contextlib.suppress(CudaError), self._pool.device.attached():
             # What was copied off its memory must be done before that goes.
             let_go(self._stream.synchronize)
             del decoder

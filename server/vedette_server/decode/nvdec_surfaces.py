@@ -116,7 +116,7 @@ class SurfacePool:
             if not self._closed:
                 self._free.append(piece)
                 return
-        with self.device.attached():
+        with contextlib.suppress(CudaError), self.device.attached():
             piece.close()
 
     def fetch(self, memory: DeviceBuffer, size_bytes: int, after: Event | None) -> NDArray[np.uint8]:
@@ -151,7 +151,7 @@ class SurfacePool:
         with self._lock:
             self._closed = True
             free, self._free = self._free, []
-        with self._fetching, self.device.attached():
+        with self._fetching, contextlib.suppress(CudaError), self.device.attached():
             for piece in free:
                 piece.close()
             let_go(*(thing.close for thing in (self._stream, self._pinned) if thing is not None))

@@ -331,9 +331,9 @@ class DeviceInference:
             # What hangs may still use all of it.
             _log.error("engine not closed, a batch of it hangs: %s %s", self.label.name, self.label.version)
             return
-        with self._device.attached():
-            self._feeds.close()
         try:
+            with self._device.attached():
+                self._feeds.close()
             self.engine.close()
         except CudaError:
             # Of a GPU that is lost nothing can be given back; whoever was told of that ends the process.
