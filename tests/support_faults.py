@@ -1,13 +1,14 @@
 """Scenes as a camera on a pole sees them, and faults made from them.
 
-A film is a list of pictures, ``uint8 [h, w]``, full range. A fault takes a film and the index from which on it is there,
-and gives another film of the same length; the pictures before are the same objects.
+A film is a list of pictures, ``uint8 [h, w]``, full range. A fault takes a film and the index from which on it is
+there, and gives another film of the same length; the pictures before are the same objects.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
@@ -17,15 +18,14 @@ from vedette_server.monitor.health.camera import CameraHealth
 from vedette_server.monitor.luma import luma_of_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from numpy.typing import NDArray
 
     from vedette_server.data.event import Event
 
-    Picture = NDArray[np.uint8]
-    Film = list[Picture]
-    Fault = Callable[[Film, int, int], Film]
+
+Picture: TypeAlias = "NDArray[np.uint8]"
+Film: TypeAlias = list[Picture]
+Fault: TypeAlias = Callable[[Film, int, int], Film]
 
 WIDTH, HEIGHT = 640, 360
 # Pictures per second of the films here, as camera health looks at them.
@@ -185,3 +185,85 @@ def begun(events: Sequence[Event]) -> dict[str, float]:
     for event in events:
         first.setdefault(event.kind.value, event.start_s - START_S)
     return first
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A packet as it came: when (seconds since the start), how large, and whether it gave a sound picture."""
+
+    receipt_s: float
+    capture_s: float
+    size_bytes: int
+    sound: bool = True
+
+
+Stream = list[Sent]
+
+
+def healthy_stream(sizes: Sequence[int], fps: float, seconds: float, seed: int = 0) -> Stream:
+    """Send packets of these sizes, looped, over a network with jitter that now and then stalls for up to 3 s."""
+    rng = np.random.default_rng(seed)
+    sent: Stream = []
+    free_s = 0.0
+    stall_s = float(rng.uniform(20, 90))
+    for i in range(int(seconds * fps)):
+        capture_s = i / fps
+        if capture_s > stall_s:
+            free_s, stall_s = capture_s + float(rng.uniform(0.5, 3)), stall_s + float(rng.uniform(30, 120))
+        free_s = max(free_s, capture_s + float(rng.exponential(0.02)))
+        sent.append(Sent(free_s, capture_s, sizes[i % len(sizes)]))
+    return sent
+
+
+def offline(stream: Stream, at_s: float, seed: int = 0) -> Stream:
+    return [sent for sent in stream if sent.capture_s < at_s]
+
+
+def low_bitrate(stream: Stream, at_s: float, seed: int = 0) -> Stream:
+    share = np.random.default_rng(seed).uniform(0.02, 0.1)
+    return [replace(s, size_bytes=max(int(s.size_bytes * share), 1)) if s.capture_s >= at_s else s for s in stream]
+
+
+def low_frame_rate(stream: Stream, at_s: float, seed: int = 0) -> Stream:
+    keep = 3 + seed % 5
+    return [sent for i, sent in enumerate(stream) if sent.capture_s < at_s or i % keep == 0]
+
+
+def clock_jump(stream: Stream, at_s: float, seed: int = 0) -> Stream:
+    rng = np.random.default_rng(seed)
+    jump_s = float(np.exp(rng.uniform(np.log(5), np.log(7200))) * rng.choice((-1, 1)))
+    return [replace(s, capture_s=s.capture_s + jump_s) if s.capture_s >= at_s else s for s in stream]
+
+
+def decode_errors(stream: Stream, at_s: float, seed: int = 0) -> Stream:
+    rng = np.random.default_rng(seed)
+    share = rng.uniform(0.2, 0.8)
+    return [replace(s, sound=bool(rng.random() > share)) if s.capture_s >= at_s else s for s in stream]
+
+
+STREAM_FAULTS: dict[str, Callable[[Stream, float, int], Stream]] = {
+    "camera_offline": offline,
+    "camera_low_bitrate": low_bitrate,
+    "camera_low_frame_rate": low_frame_rate,
+    "camera_clock_jump": clock_jump,
+    "camera_decode_errors": decode_errors,
+}
+
+
+def play(stream: Stream, config: HealthConfig | None = None, *, tail_s: float = 0.0) -> list[Event]:
+    """Play a stream to camera health, with a tick each second; then wait for `tail_s`."""
+    health = CameraHealth("yard", config or HealthConfig())
+    told = list(health.start(START_S, "s1").events)
+    ticked_s = 0.0
+    for i, sent in enumerate(stream):
+        while ticked_s + 1 < sent.receipt_s:
+            ticked_s += 1
+            told += health.tick(START_S + ticked_s).events
+        now_s = START_S + sent.receipt_s
+        told += health.packet(now_s, sent.size_bytes, START_S + sent.capture_s, i).events
+        told += health.answer(now_s, sent.sound).events
+    end_s = stream[-1].receipt_s + tail_s
+    while ticked_s < end_s:
+        ticked_s += 1
+        told += health.tick(START_S + ticked_s).events
+    return told

@@ -76,11 +76,11 @@ def luma_of_frame(frame: VideoFrame, rotation_degrees: int = 0, *, lines: bool =
     """Look at a decoder's frame; see `luma_of`."""
     if frame.format.name in _PLAIN_YUV:
         first = frame.planes[0]
-        pixels = np.frombuffer(first, np.uint8).reshape(-1, first.line_size)[: frame.height, : frame.width]
+        pixels = np.frombuffer(memoryview(first), np.uint8).reshape(-1, first.line_size)[: frame.height, : frame.width]
         full = frame.format.name.startswith(("yuvj", "gray")) or frame.color_range == _FULL_RANGE
         return _look(pixels, rotation_degrees, lines=lines, full_range=full)
-    pixels = frame.to_ndarray(format="gray")
-    return _look(pixels, rotation_degrees, lines=lines, full_range=True)
+    converted: Any = frame.to_ndarray(format="gray")
+    return _look(converted, rotation_degrees, lines=lines, full_range=True)
 
 
 def luma_of_array(pixels: NDArray[np.uint8], *, lines: bool = False) -> Luma:

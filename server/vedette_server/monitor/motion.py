@@ -34,6 +34,8 @@ _FLOOD = 0.6
 _SETTLE_S = 1.0
 # A difference of less than so many of 255 is no other light.
 _SAME = 1.5
+# At the ends of the range, or nearly: averaged pixels are seldom wholly white.
+_WHITE, _BLACK = 235, 10
 
 
 class GateReason(StrEnum):
@@ -150,7 +152,7 @@ class Background:
             return self._begin(grey, time_s)
         passed, self.time_s = time_s - self.time_s, time_s
         gain, offset = lighting(self._mean, grey)
-        lit = grey if gain == 1 and offset == 0 else _unlit(grey, gain, offset)
+        lit = grey if gain == 1 and offset == 0 else _unlit(grey, self._mean, gain, offset)
         # Right after a flood it settles: exposure control takes its time.
         learn_s = _SETTLE_S if time_s - self._settled_s < _SETTLE_S else self._learn_s
         rate = 1 - math.exp(-passed / learn_s)
@@ -161,7 +163,7 @@ class Background:
             self._settled_s = time_s
             return self._begin(grey, time_s)
         cv2.accumulateWeighted(lit, self._mean, rate)
-        return _without_specks(changed) if count else changed  # type: ignore[no-any-return]
+        return _without_specks(changed) if count else changed
 
     def _begin(self, grey: NDArray[np.uint8], time_s: float) -> NDArray[np.uint8]:
         self._mixture.apply(grey, learningRate=1)
@@ -207,9 +209,15 @@ def _median(values: NDArray[np.float32]) -> float:
     return float(np.partition(values, middle)[middle])
 
 
-def _unlit(grey: NDArray[np.uint8], gain: float, offset: float) -> NDArray[np.uint8]:
+def _unlit(grey: NDArray[np.uint8], mean: NDArray[np.float32], gain: float, offset: float) -> NDArray[np.uint8]:
+    """Bring a picture into the light of its background."""
     table = np.clip((np.arange(256) - offset) / gain + 0.5, 0, 255).astype(np.uint8)
     lit: Any = cv2.LUT(grey, table)
+    expected = mean * np.float32(gain) + np.float32(offset)
+    # White that would be whiter and black that would be blacker are what was expected.
+    clipped = ((expected > _WHITE) & (grey >= _WHITE)) | ((expected < _BLACK) & (grey <= _BLACK))
+    if clipped.any():
+        lit[clipped] = mean[clipped]
     return lit  # type: ignore[no-any-return]
 
 

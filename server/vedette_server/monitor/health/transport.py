@@ -56,11 +56,11 @@ class Rates:
         if time_s - self._begun_s < _WINDOW_S or time_s - self._judged_s < _STEP_S:
             return None
         self._judged_s = time_s
-        findings = [
-            self._judge(EventKind.CAMERA_LOW_FRAME_RATE, len(self._packets) / _WINDOW_S, time_s),
-            self._judge(EventKind.CAMERA_LOW_BITRATE, self._bytes * 8 / _WINDOW_S, time_s),
-        ]
-        return [finding for finding in findings if finding is not None]
+        frames = self._judge(EventKind.CAMERA_LOW_FRAME_RATE, len(self._packets) / _WINDOW_S, time_s)
+        if frames is not None and EventKind.CAMERA_LOW_BITRATE not in self._low:
+            return [frames]  # fewer frames have fewer bytes: that is one fault
+        rate = self._judge(EventKind.CAMERA_LOW_BITRATE, self._bytes * 8 / _WINDOW_S, time_s)
+        return [finding for finding in (frames, rate) if finding is not None]
 
     def _judge(self, kind: EventKind, rate: float, time_s: float) -> Finding | None:
         frames = kind is EventKind.CAMERA_LOW_FRAME_RATE
@@ -74,6 +74,8 @@ class Rates:
         since_s = self._low.setdefault(kind, time_s)
         if time_s - since_s > _ACCEPT_S:
             level.forget()
+            if frames:
+                self._byte_level.forget()  # other frames, other bytes
             del self._low[kind]
             return None
         if frames:

@@ -32,6 +32,8 @@ _LEARN_S, _LEAST_PICTURES = 60.0, 20
 _MATCH, _LOST = 0.5, 0.35
 # Enter and leave: shares of the tiles with structure.
 _COVERED = (0.6, 0.4)
+# A covered camera shows fewer tiles with structure than this share; one that was turned shows others.
+_SHOWN = 0.5
 _MOVED = (0.3, 0.5)
 _DEFOCUSED = (0.5, 0.65)
 _DARK_MEAN, _DARK_MOST = (18.0, 24.0), (40.0, 50.0)
@@ -77,13 +79,13 @@ class Sight:
         tiles: How many tiles of the reference have structure.
         matched: Share of these whose edges are where they were, 0..1.
         lost: Share of these that have neither their edges nor others.
-        shift: By how much it is shifted, normalised x and y; None where no shift explains it.
+        shown: How many tiles have structure now, wherever, for each that has some in the reference.
     """
 
     tiles: int
     matched: float
     lost: float
-    shift: tuple[float, float] | None = None
+    shown: float
 
 
 class View:
@@ -125,7 +127,7 @@ class View:
         mean = float(cv2.mean(grey)[0])
         order = np.partition(grey, (grey.size * 98) // 100, axis=None)
         most = float(order[(grey.size * 98) // 100])
-        white = cv2.countNonZero(cv2.compare(grey, _WHITE, cv2.CMP_GE)) / grey.size
+        white = float(np.count_nonzero(grey >= _WHITE)) / grey.size
         dark = self._ill_index(EventKind.CAMERA_DARK)
         if mean < _DARK_MEAN[dark] and most < _DARK_MOST[dark]:
             self._ill[EventKind.CAMERA_DARK] = 0.0
@@ -147,7 +149,7 @@ class View:
         sight = look(edges, self._reference)
         if sight.tiles < _LEAST_TILES:
             return None
-        if sight.lost >= _COVERED[self._ill_index(EventKind.CAMERA_COVERED)]:
+        if sight.shown < _SHOWN and sight.lost >= _COVERED[self._ill_index(EventKind.CAMERA_COVERED)]:
             return Finding(
                 EventKind.CAMERA_COVERED, f"{sight.lost:.0%} of what could be seen is covered", {"covered": sight.lost}
             )
@@ -207,7 +209,7 @@ def look(edges: Edges, reference: Edges) -> Sight:
     structured = usual > _STRUCTURE
     tiles = int(np.count_nonzero(structured))
     if not tiles:
-        return Sight(0, 1.0, 0.0)
+        return Sight(0, 1.0, 0.0, 1.0)
     own = _tiled(edges.strength * edges.strength)
     theirs = _tiled(reference.strength * reference.strength)
     (a, b), (c, d) = edges.along, reference.along
@@ -215,7 +217,10 @@ def look(edges: Edges, reference: Edges) -> Sight:
     matched = agreement > _MATCH
     lost = ~matched & (own < _LOST * _LOST * theirs)
     return Sight(
-        tiles, float(np.count_nonzero(matched & structured)) / tiles, float(np.count_nonzero(lost & structured)) / tiles
+        tiles,
+        matched=float(np.count_nonzero(matched & structured)) / tiles,
+        lost=float(np.count_nonzero(lost & structured)) / tiles,
+        shown=float(np.count_nonzero(_tiled(edges.strength) > _STRUCTURE)) / tiles,
     )
 
 
@@ -225,7 +230,8 @@ def shift_of(edges: Edges, reference: Edges) -> tuple[float, float] | None:
     Returns:
         None where no shift makes the edges agree much better than they do as they are.
     """
-    (x, y), _ = cv2.phaseCorrelate(reference.strength, edges.strength, _window())
+    # Copies: OpenCV 4.14 writes the windowed pictures back into what it was given.
+    (x, y), _ = cv2.phaseCorrelate(reference.strength.copy(), edges.strength.copy(), _window())
     columns, rows = round(x), round(y)
     if math.hypot(x, y) < _SHIFT_PX or abs(columns) > WIDTH // 2 or abs(rows) > HEIGHT // 2:
         return None
