@@ -28,6 +28,8 @@ _ACCELERATION = 0.05
 _DRIFT = 0.15
 # Nothing is smaller, so that a box without area divides nothing by zero.
 _SMALLEST = 0.004
+# So near the picture's edge a box is cut, in heights of the picture.
+_EDGE = 0.01
 # What is not seen for long is not looked for everywhere: a place is taken for known so well at least, in sizes.
 _LOST_WITHIN = 0.4
 
@@ -107,11 +109,30 @@ class MotionModel:
         self._crosses[rows] = (1.0 - gain) * crosses
         self._speeds[rows] -= gain_speed * crosses
 
-    def outside(self, aspect: float) -> list[bool]:
-        """Say of each track whether its centre is thought to be outside the picture."""
-        x, y = self.means[:, 0], self.means[:, 1]
-        outside: list[bool] = ((x < 0.0) | (x > aspect) | (y < 0.0) | (y > 1.0)).tolist()
-        return outside
+    def visible(self, aspect: float) -> NDArray[np.float64]:
+        """Return the parts of all tracks that lie in the picture: `float64 [n, 4]`, without area where none does."""
+        low, high = self.means[:, :2] - self.means[:, 2:] / 2.0, self.means[:, :2] + self.means[:, 2:] / 2.0
+        low, high = np.maximum(low, 0.0), np.minimum(high, (aspect, 1.0))
+        return np.concatenate(((low + high) / 2.0, np.maximum(high - low, 0.0)), axis=1)
+
+    def completed(self, rows: NDArray[np.intp], measured: NDArray[np.float64], aspect: float) -> NDArray[np.float64]:
+        """Return detections of tracks as if the picture did not end: what is cut at its edge is as large as before.
+
+        An object that leaves would seem to shrink and to slow down otherwise.
+
+        Args:
+            rows: `intp [n]`.
+            measured: `float64 [n, 4]`, one detection of each.
+            aspect: Width of the picture over its height.
+        """
+        half, known = measured[:, 2:] / 2.0, self.means[rows, 2:] / 2.0
+        low, high = measured[:, :2] - half, measured[:, :2] + half
+        larger = known > half
+        cut_low, cut_high = larger & (low < _EDGE), larger & (high > np.array((aspect, 1.0)) - _EDGE)
+        both = cut_low & cut_high
+        centres = np.where(cut_low, high - known, np.where(cut_high, low + known, measured[:, :2]))
+        centres = np.where(both, self.means[rows, :2], centres)
+        return np.concatenate((centres, np.where(cut_low | cut_high, known, half) * 2.0), axis=1)
 
     def stop(self) -> None:
         """Take all tracks for standing, where they are: nobody looked for long."""

@@ -35,10 +35,13 @@ if TYPE_CHECKING:
 MOST_TRACKS = 600
 # A track that is not confirmed ends when it was not seen for so long and in so many frames.
 _UNCONFIRMED_S, _UNCONFIRMED_FRAMES = 0.5, 2
-# A low score continues a confirmed track only where it was seen this recently: a false alarm revives nothing.
+# A low score continues a confirmed track only where it was seen in the frame before or this recently: a false alarm
+# revives nothing.
 _REVIVED_WITHIN_S = 1.0
 # A detection of the family that overlaps a matched one so well is of the same object, called by another label.
 _SAME = 0.7
+# A track that was missed twice, and of which no more than this share is thought to be in the picture, has left it.
+_HARDLY = 0.35
 # After a time without frames longer than `max_lost_s`, what overlaps the last box so well stood still meanwhile; after
 # so many times `max_lost_s` nobody knows.
 _STOOD, _STOOD_FOR = 0.5, 10.0
@@ -176,7 +179,7 @@ class ChannelTracker:
             return owners
         every = np.arange(len(self._tracks))
         gains = costs(
-            self._motion.means,
+            self._motion.visible(frame.aspect),
             self._motion.expected(every),
             frame.measured,
             (self._of("family"), frame.families),
@@ -184,7 +187,9 @@ class ChannelTracker:
         )
         sure = np.array(frame.scores) >= self._sure_score
         confirmed = np.array([track.confirmed for track in self._tracks])
-        recent = np.array([frame.time_s - track.last_s <= _REVIVED_WITHIN_S for track in self._tracks])
+        recent = np.array(
+            [track.missed == 1 or frame.time_s - track.last_s <= _REVIVED_WITHIN_S for track in self._tracks]
+        )
         free = np.ones(len(frame), np.bool_)
         matched: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
         left = np.ones(len(every), np.bool_)
@@ -196,7 +201,7 @@ class ChannelTracker:
             matched.append((rows, columns))
         rows = np.concatenate([part[0] for part in matched])
         columns = np.concatenate([part[1] for part in matched])
-        self._motion.correct(rows, frame.measured[columns])
+        self._motion.correct(rows, self._motion.completed(rows, frame.measured[columns], frame.aspect))
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             owners[column] = self._tracks[row]
             self._see(self._tracks[row], frame, column)
@@ -254,13 +259,15 @@ class ChannelTracker:
         return new
 
     def _end(self, frame: _Frame) -> tuple[str, ...]:
-        """End tracks that were never sure or have left the picture, and those beyond the bound."""
-        longest_s = min(self._config.max_lost_s, _UNCONFIRMED_S)
-        left = self._motion.outside(frame.aspect)
+        """End tracks that are lost, were never sure or have left the picture, and those beyond the bound."""
+        longest_s = self._config.max_lost_s
+        means, visible = self._motion.means, self._motion.visible(frame.aspect)
+        left = (visible[:, 2] * visible[:, 3] < means[:, 2] * means[:, 3] * _HARDLY).tolist()
         gone = []
         for row, track in enumerate(self._tracks):
-            lost = track.missed >= _UNCONFIRMED_FRAMES and frame.time_s - track.last_s >= longest_s
-            gone.append((lost and not track.confirmed) or (track.missed > 0 and left[row]))
+            lost_s = frame.time_s - track.last_s
+            doubted = not track.confirmed and track.missed >= _UNCONFIRMED_FRAMES and lost_s >= _UNCONFIRMED_S
+            gone.append(track.missed > 0 and (lost_s >= longest_s or doubted or (track.missed > 1 and left[row])))
         excess = len(gone) - sum(gone) - MOST_TRACKS
         if excess > 0:
             order = sorted(range(len(gone)), key=lambda row: (self._tracks[row].confirmed, self._tracks[row].last_s))
