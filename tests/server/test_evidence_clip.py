@@ -30,8 +30,10 @@ from support_video import RECIPES, clip, plain
 from vedette_server.data.event import EvidenceState
 from vedette_server.data.format import Codec
 from vedette_server.data.rules import EvidencePolicy, Mask, MaskKind, WatchConfig
-from vedette_server.evidence.clip import ClipLimits
+from vedette_server.decode.limits import PictureLimits
+from vedette_server.evidence.clip import ClipLimits, ClipWriter
 from vedette_server.evidence.pixels import hidden
+from vedette_server.evidence.ring import Kept, PacketRing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -329,6 +331,35 @@ def test_a_stream_whose_bytes_are_no_video_fails_the_clip_alone(tmp_path: Path) 
     assert steps.done[0].evidence.state is EvidenceState.FAILED
     assert steps.done[0].evidence.detail
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["h264", "hevc-b"])
+def test_pictures_over_the_limit_fail_a_masked_clip_in_words(name: str, tmp_path: Path) -> None:
+    store, steps = store_in(tmp_path), Steps()
+    fmt, packets = source(name)
+    ring = ring_of(fmt, packets)
+    ring.close()
+    job = ClipWriter(
+        ring, store, "gate", "e", EPOCH_S, EvidencePolicy.MASKED, (), PictureLimits(64, 64), ClipLimits(),
+        steps.done.append,
+    )  # fmt: skip
+    steps.run(job)
+    assert steps.done[0].evidence.state is EvidenceState.FAILED
+    assert "128x96" in steps.done[0].evidence.detail
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_clip_that_fails_for_an_unknown_reason_is_told_as_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(PacketRing):
+        def read(self, index: int, limit: int) -> list[Kept]:
+            raise RuntimeError("unheard of")
+
+    store, steps = store_in(tmp_path), Steps()
+    steps.run(writer(Broken(1, 1000), store, steps, EPOCH_S))
+    assert steps.done[0].evidence.detail == "RuntimeError: unheard of"
+    assert "given up" in caplog.text
 
 
 def test_a_clip_that_the_servers_end_cuts_short_is_whole_and_says_so(tmp_path: Path) -> None:

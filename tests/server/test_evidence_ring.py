@@ -145,6 +145,16 @@ def test_parameter_sets_sent_once_are_remembered_for_later_keyframes() -> None:
     assert kept[12].parameters[4] & 31 == 7
 
 
+@pytest.mark.parametrize(
+    ("name", "delimiter"), [("h264", b""), ("h264", b"\0\0\0\1\x09\xf0"), ("hevc", b"\0\0\0\1\x46\x01\x50")]
+)
+def test_parameter_sets_are_seen_also_where_no_keyframe_is_claimed(name: str, delimiter: bytes) -> None:
+    fmt, packets = source(name)
+    packets = [replace(p, data=delimiter + p.data, keyframe=False) for p in packets]
+    kept = ring_of(fmt, packets).read(0, 100)
+    assert [k.packet.sequence for k in kept if k.keyframe] == [n for n, p in enumerate(source(name)[1]) if p.keyframe]
+
+
 def test_a_ring_without_a_format_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="begin"):
         PacketRing(1, 1000).feed(Packet(0, b"x"))

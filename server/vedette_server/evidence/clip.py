@@ -8,6 +8,7 @@ read are a gap in the file, told as well; it goes on with the next keyframe.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from vedette_server.data.event import Evidence, EvidenceState
 from vedette_server.data.rules import EvidencePolicy
 from vedette_server.errors import EvidenceError
 from vedette_server.evidence.encode import MaskedSink
-from vedette_server.evidence.remux import RemuxSink, add_all
+from vedette_server.evidence.remux import RemuxSink, add_all, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from vedette_server.evidence.remux import Sink
     from vedette_server.evidence.ring import Kept, PacketRing
     from vedette_server.evidence.store import Draft, EvidenceStore
+
+_log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "video/mp4"
 _POLL_S = 0.2
@@ -148,7 +151,10 @@ class ClipWriter:
             return self._step()
         except EvidenceError as error:
             self._fail(error)
-            return None
+        except Exception as error:  # noqa: BLE001 - whatever it is, the event must not wait for its clip for ever
+            _log.exception("a clip was given up")
+            self._fail(EvidenceError(f"{type(error).__name__}: {error}"))
+        return None
 
     def abort(self) -> None:
         """Complete the file with what there is: the server stops."""
@@ -223,8 +229,7 @@ class ClipWriter:
         sink, draft, first = self._sink, self._draft, self._first
         if sink is None or draft is None or first is None:
             raise EvidenceError("; ".join(["no packet came that a clip can begin with", *self._detail]))
-        sink.finish()
-        sink.close()
+        finish(sink)
         filed = self._store.commit(draft)
         evidence = Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, MEDIA_TYPE, "; ".join(self._detail))
         self._tell(Clip(evidence, filed.path, first.time_s, self._last_s, tuple(self._keyframes_s)))

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 ENCODER = "libx264"
 # Two seconds at most from any picture back to a keyframe; no lookahead to speak of, since memory is bounded.
-_OPTIONS = {"preset": "veryfast", "crf": "23", "x264-params": "keyint=50:rc-lookahead=10:log-level=-1"}
+_OPTIONS = {"preset": "superfast", "crf": "23", "x264-params": "keyint=50:rc-lookahead=10"}
 _BT709, _BT601 = 1, 6
 
 

@@ -155,4 +155,4 @@ def _upright(frame: av.VideoFrame) -> tuple[av.VideoFrame, Colour | None]:
     if not (quarters or frame.width % 2 or frame.height % 2 or frame.format.is_rgb):
         return frame, colour
     pixels = frame.to_ndarray(format="bgr24", src_colorspace=colour.matrix, src_color_range=colour.range)
-    return av.VideoFrame.from_ndarray(make_even(np.rot90(pixels, quarters)), format="bgr24"), None
+    return av.VideoFrame.from_ndarray(make_even(np.rot90(np.asarray(pixels, np.uint8), quarters)), format="bgr24"), None

@@ -7,6 +7,7 @@ is left out, and a segment without a line is read again.
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from bisect import bisect_right
@@ -19,7 +20,7 @@ from av.error import FFmpegError
 from vedette_server.errors import EvidenceError
 from vedette_server.evidence.clip import open_sink
 from vedette_server.evidence.disk import in_words
-from vedette_server.evidence.remux import add_all
+from vedette_server.evidence.remux import add_all, finish
 from vedette_server.evidence.store import day_of, safe_name
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from vedette_server.evidence.remux import Sink
     from vedette_server.evidence.ring import Kept, PacketRing
     from vedette_server.evidence.store import Draft, EvidenceStore
+
+_log = logging.getLogger(__name__)
 
 INDEX_NAME = "recordings.jsonl"
 PREFIX = "recording-"
@@ -206,9 +209,11 @@ class Recorder:
         except EvidenceError as error:
             # A full disk is tried again later.
             self._store.report(error)
-            self.failures += 1
-            self._give_up()
-            return None if self._stopping else _RETRY_S
+        except Exception:  # noqa: BLE001 - whatever it is, the segments to come are not its fault
+            _log.exception("a segment of a recording was given up")
+        self.failures += 1
+        self._give_up()
+        return None if self._stopping or self._ring.closed else _RETRY_S
 
     def abort(self) -> None:
         """Complete the segment: the server stops."""
@@ -270,8 +275,7 @@ class Recorder:
         sink, draft, first = self._sink, self._draft, self._first
         if sink is None or draft is None or first is None:
             return
-        sink.finish()
-        sink.close()
+        finish(sink)
         filed = self._store.commit(draft)
         segment = Segment(
             filed.path, first.time_s, self._last_s, filed.size_bytes, filed.sha256, tuple(sorted(self._keyframes_s))

@@ -227,6 +227,15 @@ def add_all(sink: Sink, packets: Sequence[Kept]) -> None:
         raise EvidenceError(error.message) from error
 
 
+def finish(sink: Sink) -> None:
+    """Complete a sink's file and let go of it; raises as `add_all` does."""
+    try:
+        sink.finish()
+    except RefusedError as error:
+        raise EvidenceError(error.message) from error
+    sink.close()
+
+
 def _as_ivf(tag: bytes, data: bytes) -> bytes:
     """Wrap one packet; the sizes in the header are not looked at."""
     head = b"DKIF" + struct.pack("<HH4sHHIIII", 0, 32, tag, 0, 0, TICKS, 1, 1, 0)

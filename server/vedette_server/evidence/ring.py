@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 
 # What a packet of a few bytes takes nonetheless.
 OVERHEAD_BYTES = 400
-# NAL unit types of parameter sets and of what may stand before them.
-_LEADING = {Codec.H264: frozenset({7, 8, 9}), Codec.HEVC: frozenset({32, 33, 34, 35})}
+# NAL unit types of parameter sets, and of the delimiter that may stand before them.
+_PARAMETERS = {Codec.H264: frozenset({7, 8}), Codec.HEVC: frozenset({32, 33, 34})}
+_DELIMITER = {Codec.H264: 9, Codec.HEVC: 35}
+_LONGEST_DELIMITER_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would take longer than all else that is done with a packet.
+@dataclass(slots=True)
 class Kept:
-    """One packet in the ring.
+    """One packet in the ring; nobody changes it.
 
     Attributes:
         index: Counts the ring's packets, without gaps.
@@ -263,9 +266,20 @@ class PacketRing:
 
 
 def _leads_with_parameters(codec: Codec, data: bytes) -> bool:
-    """Look at the first NAL unit's type; both framings have its header behind four bytes, or three."""
-    types = _LEADING.get(codec)
+    """Look at the first NAL unit's type, and at the second's where the first is a delimiter.
+
+    Both framings have the first header behind four bytes, or three; a delimiter in front has start codes.
+    """
+    types = _PARAMETERS.get(codec)
     if types is None or len(data) < 6:
         return False
-    first = data[3] if data.startswith(b"\0\0\1") else data[4]
-    return ((first & 31) if codec is Codec.H264 else (first >> 1 & 63)) in types
+    kind = _kind(codec, data[3] if data.startswith(b"\0\0\1") else data[4])
+    if kind == _DELIMITER[codec]:
+        at = data.find(b"\0\0\1", 4, _LONGEST_DELIMITER_BYTES) + 3
+        return 3 <= at < len(data) and _kind(codec, data[at]) in types
+    return kind in types
+
+
+def _kind(codec: Codec, header: int) -> int:
+    """Return a NAL unit's type, from the first byte of its header."""
+    return header & 31 if codec is Codec.H264 else header >> 1 & 63

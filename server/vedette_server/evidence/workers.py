@@ -101,11 +101,15 @@ class EvidenceWorkers:
                 _log.exception("a piece of evidence was given up")
                 wait_s = None
             with self._changed:
-                if wait_s is None:
+                cut_short = self._closing and wait_s is not None
+                if wait_s is None or cut_short:
                     self._jobs -= 1
                 else:
                     heapq.heappush(self._waiting, (self._clock() + wait_s, next(self._numbers), job))
                     self._changed.notify()
+
+            if cut_short:
+                job.abort()
 
     def _take(self) -> Job | None:
         """Wait for the job that is due next; None: the workers are closing."""
