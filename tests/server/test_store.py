@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from vedette_server.data.event import EventKind, EventState, Evidence, EvidenceS
 from vedette_server.errors import InvalidError, NotFoundError
 from vedette_server.store.changes import EvidenceChange, Outcome
 from vedette_server.store.querying import EventFilter
+from vedette_server.store.retaining import Retention
 from vedette_server.store.store import EventStore
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from support_store import Postgres
     from vedette_server.data.event import Event
+    from vedette_server.store.changes import Stored
 
 _names = itertools.count()
 
@@ -206,3 +209,35 @@ def test_a_second_store_on_the_same_database_goes_on_in_the_same_chain(store: Ev
         assert other.append([an_event("b")])[0].number == 2
         assert store.append([an_event("c")])[0].number == 3
         assert other.verify(store.head()).findings == ()
+
+
+def test_several_writers_share_one_chain_without_gaps(store: EventStore) -> None:
+    told: list[Stored] = []
+
+    def write(name: str) -> None:
+        for number in range(15):
+            told.extend(store.append([an_event(f"{name}{number}"), ended(f"{name}{number}")]))
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(one.number for one in told) == list(range(1, 91))
+    assert store.verify(store.head()).findings == ()
+
+
+def test_retention_removes_what_is_too_old_too_many_or_too_large(store: EventStore) -> None:
+    for number in range(6):
+        store.append([ended(f"e{number}", at_s=10 * number, clip=ready(100))])
+    store.append([an_event("goes on", at_s=-1000)])
+    head = store.head()
+    steps = list(store.retain(Retention(max_age_s=80.0, max_events=4, max_bytes=250, max_bare_records=10)))
+    assert [removed for step in steps for removed in step.removed] == [("gate", f"e{number}") for number in (0, 1, 2)]
+    assert [one.event_id for step in steps for one in step.expired] == ["e3"]
+    assert store.append([ended("e0")])[0].outcome is Outcome.REMOVED
+    assert set(store.get_many(["e0", "e3", "nobody"])) == {"e3"}
+    found = store.verify(head)
+    assert (found.records, found.removed, found.findings) == (8, 3, ())
+    assert list(store.retain(Retention(max_bare_records=1))) == []
+    assert (store.verify().base, store.verify().findings) == (3, ())

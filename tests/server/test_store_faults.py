@@ -287,6 +287,31 @@ def test_a_store_that_may_not_be_written_says_so(url: str, tmp_path: Path) -> No
             EventStore(url)
 
 
+def test_a_chain_that_was_set_back_takes_no_more_instead_of_forking(url: str) -> None:
+    with EventStore(url) as store:
+        store.append([an_event("a"), an_event("b")])
+        for statement in ("UPDATE vedette_chain SET length = 1", "DROP TABLE vedette_chain"):
+            with store.engine.connect() as connection, connection.begin():
+                connection.execute(text(statement))
+            with pytest.raises(StoreUnusableError, match="tables") as refused:
+                store.append([an_event("c")])
+            assert refused.value.reason == "CORRUPT"
+
+
+def test_every_connection_waits_for_the_disk_and_checks_references(url: str) -> None:
+    with EventStore(url, timeout_s=2.5) as store, store.engine.connect() as one, store.engine.connect() as other:
+        for connection in (one, other):
+            asked = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            found = [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in asked]
+            assert found == ["wal", 2, 1, 2500]
+    with a_postgres() as server:
+        if server is not None:
+            with EventStore(server.make_database("events")) as store, store.engine.connect() as connection:
+                assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == "on"
+                with pytest.raises(StoreUnavailableError, match=r"absent.*does not exist"):
+                    EventStore(server.url("absent"))
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusableError, match="absent"):
         EventStore(url_in(tmp_path / "absent"))
@@ -301,7 +326,7 @@ def test_a_url_of_no_store_is_refused_with_what_is_allowed(url: str) -> None:
 
 
 def test_a_postgresql_that_is_not_there_is_named_without_its_password() -> None:
-    with pytest.raises(StoreUnavailableError, match="does not answer") as refused:
+    with pytest.raises(StoreUnavailableError, match="cannot be reached") as refused:
         EventStore("postgresql://ann:secret@127.0.0.1:1/events", timeout_s=1)
     assert refused.value.reason == "UNREACHABLE"
     assert "127.0.0.1:1" in refused.value.message

@@ -7,6 +7,7 @@ shared by all channels.
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, select, update
@@ -45,13 +46,13 @@ class Appending:
         self._removed: set[str] = set()
         self._new_records: list[dict[str, Any]] = []
 
-    def run(self, changes: Sequence[Change]) -> list[Stored]:
-        """Add what is new, and tell what became of each, in their order."""
+    def run(self, changes: Sequence[Change], contents: Sequence[bytes | None] = ()) -> list[Stored]:
+        """Add what is new, and tell what became of each, in their order; `contents`: canonical bytes, if known."""
         identities = list(dict.fromkeys(change.event_id for change in changes))
         for part in parted(identities):
             self._read(part)
         before = dict(self._rows)
-        stored = [self._add(change) for change in changes]
+        stored = [self._add(change, content) for change, content in zip_longest(changes, contents)]
         if self._new_records:
             self._write(before)
         return stored
@@ -67,7 +68,7 @@ class Appending:
             were_there = select(records.c.event_id).where(records.c.event_id.in_(missing)).distinct()
             self._removed.update(self._connection.execute(were_there).scalars())
 
-    def _add(self, change: Change) -> Stored:
+    def _add(self, change: Change, known: bytes | None) -> Stored:
         event_id = change.event_id
         if event_id in self._removed:
             return Stored(Outcome.REMOVED, event_id)
@@ -75,7 +76,7 @@ class Appending:
         merged = merge(present, change)
         if isinstance(merged, Outcome):
             return Stored(merged, event_id, number, present)
-        content = encode(merged)
+        content = known if known is not None and merged is change else encode(merged)
         if content == self._contents.get(event_id):
             return Stored(Outcome.SAME, event_id, number, present)
         return self._link(merged, content)

@@ -63,12 +63,14 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Give a connection that sees one state of the store."""
+    def reading(self, *, unhurried: bool = False) -> Iterator[Connection]:
+        """Give a connection that sees one state of the store; `unhurried`: a question may take long."""
         options: dict[str, Any] = {}
         if self.path is None:
             options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with self._transaction(**options) as connection:
+            if self.path is None and unhurried:
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
             yield connection
 
     @contextmanager
@@ -186,7 +188,12 @@ def _quoted(path: Path) -> str:
 def _postgres(url: URL, timeout_s: float) -> Engine:
     patience_ms = int(timeout_s * 1000)
     settings = f"-c lock_timeout={patience_ms} -c synchronous_commit=on -c statement_timeout={patience_ms * 6}"
-    arguments = {"connect_timeout": max(2, round(timeout_s)), "options": settings, "application_name": "vedette"}
+    arguments = {
+        "connect_timeout": max(2, round(timeout_s)),
+        "tcp_user_timeout": patience_ms * 2,  # of a host that does not answer any more
+        "options": settings,
+        "application_name": "vedette",
+    }
     try:
         return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=timeout_s)
     except ModuleNotFoundError as error:

@@ -53,6 +53,9 @@ _SQLITE: _Codes = (
     ("SQLITE_CORRUPT", "CORRUPT", False, "the file is damaged; restore a backup"),
     ("SQLITE_NOTADB", "CORRUPT", False, "the file is not a database of SQLite"),
     ("SQLITE_CANTOPEN", "GONE", False, "it cannot be opened; check that the file is there and may be written"),
+    ("SQLITE_PROTOCOL", "LOCKED", True, "other processes open it at the same time"),
+    ("SQLITE_CONSTRAINT", "CORRUPT", False, "its tables contradict each other; check it, or restore a backup"),
+    ("SQLITE_ERROR", "CORRUPT", False, "its tables are not what they should be; restore a backup"),
     ("SQLITE_IOERR", "IO_ERROR", True, "reading or writing the file failed"),
 )
 # What an SQLSTATE of PostgreSQL begins with (PostgreSQL manual, appendix A).
@@ -66,6 +69,8 @@ _POSTGRES: _Codes = (
     ("57P", "UNREACHABLE", True, "the database is shutting down or starting"),
     ("25006", "READ_ONLY", False, "the database takes no writes"),
     ("42501", "READ_ONLY", False, "the user may not do it"),
+    ("23", "CORRUPT", False, "its tables contradict each other; check it, or restore a backup"),
+    ("42", "CORRUPT", False, "its tables are not what they should be; restore a backup"),
     ("28", "REFUSED", False, "user or password are wrong"),
     ("3D", "REFUSED", False, "there is no such database"),
     ("XX", "CORRUPT", False, "the database is damaged"),
@@ -103,9 +108,9 @@ def _raise(place: str, error: Exception, origin: BaseException | None) -> NoRetu
                 raise StoreUnavailableError(reason, message) from error
             raise StoreUnusableError(reason, message) from error
     if isinstance(error, exc.OperationalError | exc.InterfaceError) and not code:
-        # What libpq says of a host that does not answer carries no code.
+        # What libpq says of a connection that it did not get carries no code, whatever the cause; its words do.
         raise StoreUnavailableError(
-            "UNREACHABLE", f"store {place}: it does not answer ({_first_line(origin)})"
+            "UNREACHABLE", f"store {place}: it cannot be reached ({_first_line(origin)})"
         ) from error
     raise error
 

@@ -103,12 +103,11 @@ class EventStore:
             StoreUnavailableError: It cannot now; try again later.
             StoreUnusableError: Somebody has to repair it first.
         """
-        for change in changes:
-            check(change)
+        contents = [check(change) for change in changes]
         if not changes:
             return []
         with self._database.writing() as (connection, end):
-            return Appending(connection, end).run(changes)
+            return Appending(connection, end).run(changes, contents)
 
     def acknowledge(self, event_id: str, user: str, note: str = "") -> Stored:
         """Note that somebody has seen an event; again by the same person: nothing changes, the first note stays.
@@ -221,11 +220,10 @@ class EventStore:
         return self._key
 
 
-def check(change: Change) -> None:
-    """Look whether a change can be kept.
+def check(change: Change) -> bytes | None:
+    """Look whether a change can be kept; gives the canonical bytes of an event.
 
     Raises:
         InvalidError: It cannot.
     """
-    if isinstance(change, Event):
-        encode(change)
+    return encode(change) if isinstance(change, Event) else None

@@ -157,7 +157,7 @@ class Verifying:
         latest_of = latest.where(records.c.content.is_not(None)).group_by(records.c.event_id).subquery()
         joined = latest_of.outerjoin(events, events.c.record == latest_of.c.number)
         lost = select(latest_of).select_from(joined).where(events.c.event_id.is_(None))
-        with self._database.reading() as connection:
+        with self._database.reading(unhurried=True) as connection:
             for row in connection.execute(lost.order_by(latest_of.c.number).limit(MOST_FINDINGS)):
                 self._find(row.number, f"it is the latest of event {row.event_id}, which is not listed with it")
 
@@ -165,7 +165,7 @@ class Verifying:
         """Look whether a record was emptied though its event was not removed."""
         emptied = select(records.c.number, records.c.event_id).join(events, events.c.event_id == records.c.event_id)
         emptied = emptied.where(records.c.content.is_(None)).order_by(records.c.number).limit(MOST_FINDINGS)
-        with self._database.reading() as connection:
+        with self._database.reading(unhurried=True) as connection:
             for row in connection.execute(emptied):
                 self._find(row.number, f"the content of event {row.event_id} is missing, though it was not removed")
 
