@@ -37,9 +37,7 @@ def turn(options: argparse.Namespace, precision: str) -> tuple[float, float, int
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", type=Path, default=ENGINES / "runners", help="repository of the bundle")
-    parser.add_argument(
-        "--engine", default="yolox-nano", help="its bundle has an FP32 and an INT8 file"
-    )
+    parser.add_argument("--engine", default="yolox-nano", help="its bundle has an FP32 and an INT8 file")
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--frames", type=int, default=100, help="frames per channel and turn")
     parser.add_argument("--turns", type=int, default=5)
