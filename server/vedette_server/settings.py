@@ -122,7 +122,7 @@ class EngineSettings:
     )
     fallback: bool = option(
         False,
-        "Run a bundle's next file where one cannot be run here, such as a plan for another GPU.",
+        "Run a bundle's next file, or use the next provider, where one is of no use here, such as another GPU's plan.",
         flag="--fallback",
     )
     lanes: int | Auto = option("auto", "Batches of one engine that run at once.", low=1, high=64, flag="--lanes")

@@ -153,6 +153,7 @@ def test_a_provider_that_the_build_does_not_have_is_refused_unless_falling_back_
         open_engine(bundle, wanted)
     with open_engine(bundle, RunnerSettings(providers=wanted.providers, allow_fallback=True)) as engine:
         assert engine.backend == f"onnxruntime:{CPU}"
+        assert engine.fallback == "provider NoSuchExecutionProvider is not in this build of ONNX Runtime"
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in ort.get_available_providers(), reason="this build has CUDA")

@@ -141,6 +141,15 @@ def test_where_nothing_is_said_batches_are_padded_and_pictures_come_letterboxed(
     assert runner_settings(replace(SETTINGS, batch_mode="bucket")).batch_mode is BatchMode.BUCKET
 
 
+def test_the_order_of_providers_is_that_of_falling_back_where_it_is_allowed(bundle: Bundle, house: House):
+    wish: dict[str, Any] = {"providers": ("NoSuchExecutionProvider", "cpu"), "lanes": 1, "max_batch": 1}
+    with pytest.raises(EngineError, match="NoSuchExecutionProvider is not in this build"):
+        house.host(bundle, GpuOpener(gpus=()), **wish)
+    hosted = house.host(bundle, GpuOpener(gpus=()), fallback=True, **wish)
+    assert hosted.label.backend == "onnxruntime:CPUExecutionProvider"
+    assert "NoSuchExecutionProvider is not in this build" in hosted.engine.fallback
+
+
 def test_where_the_device_letterboxes_its_lanes_take_pictures_and_pad_them_as_the_engine_wants(
     bundle: Bundle, house: House
 ):

@@ -59,7 +59,7 @@ def open_onnxruntime(
         CudaError: The device is lost.
     """
     wanted, may_fall_back = choose_providers(settings, ort.get_available_providers())
-    first, passed_over = wanted, list(choice.passed_over)
+    first, passed_over = wanted, [*choice.passed_over, *_missing(settings, wanted)]
     while wanted and wanted[0] in ON_DEVICE:
         try:
             return OnnxRuntimeOnDevice(
@@ -75,6 +75,12 @@ def open_onnxruntime(
             wanted = wanted[1:]
     here = settings if wanted == first else _only(settings, wanted or (CPU,))
     return OnnxRuntimeEngine(bundle, here, replace(choice, passed_over=tuple(passed_over)))
+
+
+def _missing(settings: RunnerSettings, wanted: Sequence[str]) -> list[str]:
+    """Tell why providers that were asked for are not even tried."""
+    names = dict.fromkeys(map(full_name, settings.providers))
+    return [f"provider {name} is not in this build of ONNX Runtime" for name in names if name not in wanted]
 
 
 def _only(settings: RunnerSettings, wanted: Sequence[str]) -> RunnerSettings:

@@ -122,6 +122,7 @@ def runner_settings(settings: EngineSettings) -> RunnerSettings:
         backends=() if settings.backend == "auto" else (Backend(settings.backend),),
         precision=None if settings.precision == "auto" else Precision(settings.precision),
         fallback=settings.fallback,
+        allow_fallback=settings.fallback,
         intra_op_threads=1 if settings.intra_op_threads == "auto" else settings.intra_op_threads,
         max_batch=None if settings.max_batch == "auto" else settings.max_batch,
         batch_mode=BatchMode.EXACT if settings.batch_mode == "auto" else BatchMode(settings.batch_mode),
