@@ -214,6 +214,21 @@ def test_a_gap_is_as_long_in_the_file_as_it_was(tmp_path: Path) -> None:
     assert shown.times_s[29:32] == pytest.approx([29 / 25, 5.0, 5.04], abs=0.05)
 
 
+@pytest.mark.parametrize("name", ["h264-b", "hevc-b"])
+@pytest.mark.parametrize("with_dts", [True, False])
+def test_no_picture_is_lost_on_either_side_of_a_gap(name: str, with_dts: bool, tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    fmt, packets = source(name)
+    late = timed(packets, start_s=EPOCH_S + 5, first=30)
+    both = [*packets, replace(late[0], discontinuity=True), *late[1:]]
+    if not with_dts:
+        both = [replace(packet, dts=None) for packet in both]
+    shown = read_file(store.find(whole_clip(store, fmt, both).path))
+    assert shown.digests == plain(clip(name)) * 2
+    assert shown.times_s[30] - shown.times_s[29] > 3.5
+    assert shown.times_s == sorted(shown.times_s)
+
+
 def test_a_clock_of_the_stream_that_jumps_back_does_not_break_the_file(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     fmt, packets = source("h264")

@@ -144,6 +144,19 @@ def test_a_silent_channel_ends_its_segment_and_another_session_begins_the_next(t
     assert [s.first_s - EPOCH_S for s in index.segments] == pytest.approx([0, 60])
 
 
+def test_packets_that_the_ring_dropped_unread_end_a_segment(tmp_path: Path) -> None:
+    store, steps = store_in(tmp_path), Steps()
+    fmt, packets = source("h264")
+    ring = ring_of(fmt, packets[:6], max_s=0.1)
+    job, index = recorder(ring, store, steps)
+    job.step()
+    for packet in packets[6:]:
+        ring.feed(packet)
+    ring.close()
+    steps.run(job)
+    assert [len(read_file(store.find(s.path)).digests) for s in index.segments] == [6, 6]
+
+
 def test_a_masked_recording_holds_no_original_packet(tmp_path: Path) -> None:
     store, steps = store_in(tmp_path), Steps()
     fmt, packets = source("hevc")

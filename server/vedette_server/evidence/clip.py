@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vedette_server.data.event import Evidence, EvidenceState
@@ -192,6 +192,7 @@ class ClipWriter:
         """Choose the packets that belong to the clip: all, or those before its end."""
         if fresh[0].index > self._next and self._first is not None:
             self._detail.append(f"{fresh[0].index - self._next} packets are missing: the disk was too slow")
+            fresh = [replace(fresh[0], gap=True), *fresh[1:]]
         with self._lock:
             end_s = self._end_s
         wanted = []

@@ -239,8 +239,9 @@ class Recorder:
         return None if over else _POLL_S
 
     def _take(self, kept: Kept) -> None:
-        first, self._next = self._first, kept.index + 1
-        if first is not None and self._ends_before(kept, first):
+        missing, self._next = kept.index > self._next, kept.index + 1
+        first = self._first
+        if first is not None and (missing or self._ends_before(kept, first)):
             self._complete()
         if self._first is None:
             if not kept.keyframe:

@@ -96,8 +96,6 @@ class RemuxSink:
 
     def add(self, kept: Kept) -> None:
         """Take the next packet; the first has to be a keyframe."""
-        if kept.gap:
-            self._first_pts = None
         for placed in self._timeline.place(kept):
             self._write(placed)
 
@@ -124,7 +122,7 @@ class RemuxSink:
 
     def _write(self, placed: Placed) -> None:
         kept = placed.kept
-        if kept.keyframe and self._first_pts is None:
+        if kept.keyframe and (kept.gap or self._first_pts is None):
             self._first_pts = placed.pts
         if self._first_pts is None or placed.pts < self._first_pts:
             return
