@@ -195,6 +195,26 @@ def test_a_box_that_jumps_between_two_frames_is_no_runner() -> None:
     assert play(judge_of([rule]), film([walker], at_rate(FPS, 0, 9))) == []
 
 
+def test_who_runs_at_about_the_limit_runs_once_and_is_told_of_once_a_second_at_most() -> None:
+    def way(t: float) -> tuple[float, float]:  # its speed swings by 6 % around 0.102 widths/s, every four seconds
+        return (0.1 + 0.102 * t - 0.006 * 4 / (2 * math.pi) * math.cos(2 * math.pi * t / 4), 0.5)
+
+    changes = play(judge_of([Rule("run", Speed("", above=0.1))]), film([Walker("w", way)], at_rate(FPS, 0, 8)))
+    event = one(changes)
+    assert event.state is EventState.ACTIVE
+
+
+def test_a_measure_that_swings_is_told_of_once_a_second_at_most() -> None:
+    def way(t: float) -> tuple[float, float]:
+        return (0.2 + 0.05 * t - 0.04 * math.cos(2 * t), 0.5)  # at about 0.05 widths/s, 0.08 more or less
+
+    changes = play(judge_of([Rule("move", Speed("", above=1e-6))]), film([Walker("w", way)], at_rate(FPS, 0, 15)))
+    told = [event.update_s for event in changes if event.state is EventState.ACTIVE]
+    assert len(final(changes)) == 1
+    assert len(told) > 8
+    assert all(after - before >= 1.0 - 1e-6 for before, after in pairwise(told))
+
+
 def test_slow_and_fast_speeds_are_of_the_plane_not_of_normalised_numbers() -> None:
     # 0.2 heights a second are 0.1 widths where the picture is twice as wide as high.
     walker = Walker("w", straight(0.5, 0.15, 0.0, 0.2))
@@ -254,6 +274,13 @@ def test_a_thing_that_stood_is_gone_until_something_stands_there_again() -> None
     assert when(event) == near(21.0, 40.0)
     assert event.track_ids == ("old",)
     assert event.box is not None
+
+
+def test_the_same_thing_elsewhere_does_not_fill_the_gap() -> None:
+    rule = Rule("art", Removed("band", at_least_s=5.0), labels=("vase",))
+    walkers = [standing("old", 0.5, 0.5, 0, 15, label="vase"), standing("new", 0.5, 0.7, 30, 60, label="vase")]
+    scenes = film(walkers, at_rate(FPS, 0, 35), confirm=1, max_lost_s=1.0)
+    assert one(play(judge_of([rule], zones=(BAND,)), scenes)).state is EventState.ACTIVE
 
 
 def test_what_did_not_stand_for_long_is_not_missed() -> None:

@@ -83,6 +83,13 @@ def test_an_hour_that_is_left_out_is_not_watched_and_one_that_comes_twice_is_wat
     assert stretch(two_to_three, "Europe/Berlin", "2026-10-25T00:00:00") == ("10-25 00:00", "10-25 02:00")
 
 
+def test_a_time_that_comes_twice_begins_a_span_at_its_first_and_ends_one_at_its_last() -> None:
+    until = [ScheduleSpan(from_minute=60, to_minute=150)]  # 01:00 to 02:30
+    assert stretch(until, "Europe/Berlin", "2026-10-25T00:00:00") == ("10-24 23:00", "10-25 01:30")
+    since = [ScheduleSpan(from_minute=150, to_minute=240)]  # 02:30 to 04:00
+    assert stretch(since, "Europe/Berlin", "2026-10-25T02:00:00") == ("10-25 00:30", "10-25 03:00")
+
+
 def test_a_time_that_is_left_out_is_the_moment_of_the_change() -> None:
     half_past = [ScheduleSpan(from_minute=150, to_minute=195)]  # 02:30 to 03:15
     assert stretch(half_past, "Europe/Berlin", "2026-03-29T01:10:00") == ("03-29 01:00", "03-29 01:15")
