@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from support_faults import (
     walker,
     watch,
 )
+from support_pictures import asset
 from vedette_server.data.event import EventKind, EventState
 from vedette_server.data.rules import HealthConfig
 from vedette_server.monitor.health.camera import CameraHealth
@@ -133,7 +135,10 @@ def test_a_fault_that_is_mended_ends_when_it_was_mended(still_film, fault):
 
 def test_the_same_film_gives_the_same_events(still_film):
     film = moved(still_film, K, 3)
-    assert watch(film) == watch(film)
+    first, again = watch(film), watch(film)
+    assert [(event.event_id, event.state, event.update_s) for event in first] == [
+        (event.event_id, event.state, event.update_s) for event in again
+    ]
 
 
 def test_a_camera_that_stays_where_it_was_turned_to_is_well_again_after_a_minute(still_film):
@@ -181,3 +186,20 @@ def test_two_pictures_a_second_are_looked_at():
         wanted.append(health.wants(START_S + i / 25))
         health.picture(luma, START_S + i / 25)
     assert sum(wanted) == 4
+
+
+@pytest.fixture(scope="module")
+def real_film():
+    """Two pictures a second of a real camera, forwards and backwards: people pass right below it."""
+    with av.open(str(asset("clips/intel_one-by-one-person-detection.mp4"))) as container:
+        film = [f.to_ndarray(format="gray") for i, f in enumerate(container.decode(video=0)) if i % 5 == 0][:K]
+    return film + film[::-1]
+
+
+def test_a_real_camera_raises_no_alarm(real_film):
+    assert watch(real_film) == []
+
+
+@pytest.mark.parametrize("kind", PICTURE_FAULTS)
+def test_each_fault_of_a_real_camera_is_told(kind, real_film):
+    assert set(begun(watch(PICTURE_FAULTS[kind](real_film[: K + 30], K, 4)))) == {kind}

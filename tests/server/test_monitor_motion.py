@@ -76,10 +76,16 @@ def test_a_mask_of_detections_hides_no_motion():
     assert GateReason.MOTION in run(MotionGate(NEVER, [Mask(MaskKind.DETECTION, LEFT)]), film)
 
 
-@pytest.mark.parametrize("gain", [0.5, 0.8, 0.93, 1.08, 1.3])
+@pytest.mark.parametrize("gain", [0.5, 0.8, 0.93, 1.08, 1.3, 1.6])
 def test_light_that_changes_at_once_does_not_open_it(gain):
     lit = cv2.convertScaleAbs(Place.make(0).seen(), alpha=gain)
     assert not any(reason.runs for reason in run(MotionGate(NEVER), noisy([*empty(30), *[lit] * 60]))[1:])
+
+
+def test_light_that_goes_beyond_white_and_comes_back_does_not_open_it():
+    view = Place.make(0).seen()
+    film = [cv2.convertScaleAbs(view, alpha=gain) for gain in (1.0, 1.6, 1.2, 1.7, 0.8) for _ in range(60)]
+    assert not any(reason.runs for reason in run(MotionGate(NEVER), noisy(film))[1:])
 
 
 def test_light_that_changes_slowly_does_not_open_it():

@@ -34,6 +34,8 @@ _FLOOD = 0.6
 _SETTLE_S = 1.0
 # A difference of less than so many of 255 is no other light.
 _SAME = 1.5
+# Of 336 pixels that are looked at, so many have to be neither white nor black.
+_FEW = 32
 # At the ends of the range, or nearly: averaged pixels are seldom wholly white.
 _WHITE, _BLACK = 235, 10
 
@@ -187,8 +189,17 @@ def lighting(mean: NDArray[np.float32], grey: NDArray[np.uint8]) -> tuple[float,
     offset = _median(difference)
     if abs(offset) < _SAME and _median(np.abs(difference)) < _SAME:
         return 1.0, 0.0
-    # Least trimmed squares: the half that fits best is fitted again.
-    gain = 1.0
+    # What is clipped in one of both says nothing about the light.
+    fit = (target > _BLACK) & (target < _WHITE) & (sample > _BLACK) & (sample < _WHITE)
+    if np.count_nonzero(fit) < _FEW:
+        return 1.0, 0.0
+    sample, target = sample[fit], target[fit]
+    return _fit(sample, target)
+
+
+def _fit(sample: NDArray[np.float32], target: NDArray[np.float32]) -> tuple[float, float]:
+    """Fit a line by least trimmed squares (Rousseeuw 1984): the half that fits best is fitted again, four times."""
+    gain, offset = 1.0, _median(target - sample)
     for _ in range(4):
         off = np.abs(target - gain * sample - offset)
         best = off <= _median(off)
@@ -214,8 +225,10 @@ def _unlit(grey: NDArray[np.uint8], mean: NDArray[np.float32], gain: float, offs
     table = np.clip((np.arange(256) - offset) / gain + 0.5, 0, 255).astype(np.uint8)
     lit: Any = cv2.LUT(grey, table)
     expected = mean * np.float32(gain) + np.float32(offset)
-    # White that would be whiter and black that would be blacker are what was expected.
-    clipped = ((expected > _WHITE) & (grey >= _WHITE)) | ((expected < _BLACK) & (grey <= _BLACK))
+    # White that would be whiter and black that would be blacker are what was expected; and who knows how white it is
+    # that was white before.
+    clipped = (grey >= _WHITE) & (expected > _WHITE) | (grey >= expected) & (mean > _WHITE)
+    clipped |= (grey <= _BLACK) & (expected < _BLACK) | (grey <= expected) & (mean < _BLACK)
     if clipped.any():
         lit[clipped] = mean[clipped]
     return lit  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ frozen one's do not. A segment that never changes while the others do not either
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -94,7 +94,9 @@ class Stillness:
 def _stir(lines: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return ``float32 [rows, 12]``: by how much of 255 each segment of each row differs on average."""
     size = (_SEGMENTS, len(lines))
-    return np.asarray(cv2.resize(cv2.absdiff(lines, before).astype(np.float32), size, interpolation=cv2.INTER_AREA))
+    difference = cv2.absdiff(lines, before).astype(np.float32)
+    stir: Any = cv2.resize(difference, size, interpolation=cv2.INTER_AREA)
+    return stir  # type: ignore[no-any-return]
 
 
 def _quiet(stir: NDArray[np.float32]) -> float:

@@ -32,8 +32,8 @@ _LEARN_S, _LEAST_PICTURES = 60.0, 20
 _MATCH, _LOST = 0.5, 0.35
 # Enter and leave: shares of the tiles with structure.
 _COVERED = (0.6, 0.4)
-# A covered camera shows fewer tiles with structure than this share; one that was turned shows others.
-_SHOWN = 0.5
+# A covered camera shows less than this share of what it showed, anywhere; one that was turned shows as much.
+_SHOWN = 0.65
 _MOVED = (0.3, 0.5)
 _DEFOCUSED = (0.5, 0.65)
 _DARK_MEAN, _DARK_MOST = (18.0, 24.0), (40.0, 50.0)
@@ -79,7 +79,8 @@ class Sight:
         tiles: How many tiles of the reference have structure.
         matched: Share of these whose edges are where they were, 0..1.
         lost: Share of these that have neither their edges nor others.
-        shown: How many tiles have structure now, wherever, for each that has some in the reference.
+        shown: How much is seen, wherever, for all that the reference shows: sums of what tiles have of edges, where
+            none counts for more than the reference's well-filled ones.
     """
 
     tiles: int
@@ -212,15 +213,16 @@ def look(edges: Edges, reference: Edges) -> Sight:
         return Sight(0, 1.0, 0.0, 1.0)
     own = _tiled(edges.strength * edges.strength)
     theirs = _tiled(reference.strength * reference.strength)
+    filled = np.quantile(theirs, 0.7)
     (a, b), (c, d) = edges.along, reference.along
-    agreement = _tiled(a * c + b * d) / np.sqrt(np.maximum(own * theirs, 1e-6))
+    agreement = _tiled(np.asarray(a * c + b * d, np.float32)) / np.sqrt(np.maximum(own * theirs, 1e-6))
     matched = agreement > _MATCH
     lost = ~matched & (own < _LOST * _LOST * theirs)
     return Sight(
         tiles,
         matched=float(np.count_nonzero(matched & structured)) / tiles,
         lost=float(np.count_nonzero(lost & structured)) / tiles,
-        shown=float(np.count_nonzero(_tiled(edges.strength) > _STRUCTURE)) / tiles,
+        shown=float(np.minimum(own, filled).sum() / np.minimum(theirs, filled).sum()),
     )
 
 
@@ -258,7 +260,8 @@ def _top_mean(counts: NDArray[np.float32], share: float) -> float:
 
 
 def _tiled(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(cv2.resize(values, _TILES, interpolation=cv2.INTER_AREA))
+    tiles: Any = cv2.resize(values, _TILES, interpolation=cv2.INTER_AREA)
+    return tiles  # type: ignore[no-any-return]
 
 
 def _agreement(edges: Edges, reference: Edges, columns: int, rows: int) -> float:
@@ -273,4 +276,5 @@ def _agreement(edges: Edges, reference: Edges, columns: int, rows: int) -> float
 
 
 def _window() -> NDArray[np.float32]:
-    return np.asarray(cv2.createHanningWindow((WIDTH, HEIGHT), cv2.CV_32F))
+    window: Any = cv2.createHanningWindow((WIDTH, HEIGHT), cv2.CV_32F)
+    return window  # type: ignore[no-any-return]
