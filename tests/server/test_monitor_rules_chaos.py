@@ -131,7 +131,7 @@ def tell(first: tuple[Rule, ...], told: list[Scene | float | WatchConfig]) -> li
     return changes + judge.close(now + 1).events
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1_000_000))
 def test_each_event_begins_once_and_ends_once_whatever_is_told(seed: int) -> None:
     chance = random.Random(seed)
@@ -143,7 +143,7 @@ def test_each_event_begins_once_and_ends_once_whatever_is_told(seed: int) -> Non
     assert tell(first, told) == changes
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 1_000_000))
 def test_of_one_rule_and_object_no_two_events_go_on_at_a_time(seed: int) -> None:
     chance = random.Random(seed)

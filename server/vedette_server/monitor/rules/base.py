@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vedette_server.monitor.traces import Trace
 
 # Times are sums of floats: what lacks less than this is not missing.
-SLACK_S = 1e-6
+SLACK_S = 1e-5
 # Events of one cause that begin at the same time, where times come twice, are told apart by this.
 APART_S = 2e-6
 
