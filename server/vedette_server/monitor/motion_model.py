@@ -25,13 +25,13 @@ _MEASURED = np.array([0.06, 0.06, 0.15, 0.15])  # of a detection's centre, width
 _SPEED = 1.5  # per second, of an object seen for the first time: a person walks at 1.3 and runs at 3
 # Per second: white acceleration of the centre, variance of its velocity after a second; drift of width and height.
 _ACCELERATION = 0.05
-_DRIFT = 0.15
+_DRIFT = 0.1
 # Nothing is smaller, so that a box without area divides nothing by zero.
 _SMALLEST = 0.004
 # So near the picture's edge a box is cut, in heights of the picture.
 _EDGE = 0.01
 # What is not seen for long is not looked for everywhere: a place is taken for known so well at least, in sizes.
-_LOST_WITHIN = 0.4
+_LOST_WITHIN = 0.25
 
 
 class MotionModel:
