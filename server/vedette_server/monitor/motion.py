@@ -1,9 +1,10 @@
 """Decides per frame whether a channel's engines run: something moves, something is followed, or it is time again.
 
 OpenCV's MOG2 at 96x54 on pictures whose light was first made that of the background (one gain and one offset for all).
-Chosen by measurement on real clips (`bench/health.py`) against KNN, which is as good and needs more memory, and against
+A change of the light that makes a third of the picture white at once still opens it for some seconds. Chosen
+by measurement on real clips (`bench/health.py`) against KNN, which is as good and needs more memory, and against
 a running average, which keeps the ghost of whoever stood somewhere for a minute and then misses nothing by hardly ever
-closing. Called in presentation order by one thread at a time. Cost per frame: 150 to 200 us of one core (MOG2 90),
+closing. Called in presentation order by one thread at a time. Cost per frame: 200 to 240 us of one core (MOG2 90),
 besides the small picture itself.
 """
 
