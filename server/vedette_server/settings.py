@@ -4,37 +4,25 @@ Every option is declared here once: its default, unit, help and what is allowed.
 (`settings_load.py`) and the reference page (`settings_page.py`) are driven by these declarations. A part
 receives its own section, never the tree.
 
-Plain data, read once before the server starts; imports only the standard library and how options are declared.
+Plain data, read once before the server starts; imports only the standard library, and how options are declared and texts
+are read.
 """
 # ruff: noqa: RUF009 - `option` is `dataclasses.field` under a name of ours, as immutable as that
 
 from __future__ import annotations
 
 import ipaddress
-import math
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - the kinds of options are read from the annotations
 from typing import Literal
 
 from vedette_server.settings_declaring import option
+from vedette_server.settings_texts import read_provider_option, read_weight
 
 Auto = Literal["auto"]
 Off = Literal["off"]
 
 MIB = 1024 * 1024
-
-
-def read_weight(text: str) -> tuple[str, float]:
-    """Read a weight: `NAME=NUMBER`, above 0.
-
-    Raises:
-        ValueError: It is something else.
-    """
-    name, equals, number = text.partition("=")
-    weight = float(number)
-    if not (name and equals and 0 < weight < math.inf):
-        raise ValueError(text)
-    return name, weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +95,11 @@ class EngineSettings:
     )
     providers: tuple[str, ...] = option(
         (), "Execution providers of ONNX Runtime, best first; none: the best that is there.", flag="--provider"
+    )
+    provider_options: tuple[str, ...] = option(
+        (),
+        "Options of providers, PROVIDER.KEY=VALUE with the runtime's own names, such as cuda.enable_cuda_graph=1.",
+        flag="--provider-option",
     )
     backend: str = option(
         "auto",
@@ -220,6 +213,17 @@ class EngineSettings:
             ValueError: The weights cannot be read; see `settings_load.check`.
         """
         return dict(map(read_weight, self.weights)).get(name, 1.0)
+
+    def options_of_providers(self) -> dict[str, dict[str, str]]:
+        """Give the providers' options, by provider.
+
+        Raises:
+            ValueError: They cannot be read; see `settings_load.check`.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for provider, key, value in map(read_provider_option, self.provider_options):
+            found.setdefault(provider, {})[key] = value
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ import tomllib
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from vedette_server.errors import SettingsError
-from vedette_server.settings import Settings, read_weight
+from vedette_server.settings import Settings
 from vedette_server.settings_options import Option, options
+from vedette_server.settings_texts import read_provider_option, read_weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,6 +67,7 @@ def check(settings: Settings) -> None:
         _check_sizes,
         _check_preload,
         _check_weights,
+        _check_provider_options,
         _check_devices,
         _check_supervise,
     )
@@ -190,6 +192,14 @@ def _check_preload(settings: Settings) -> None:
     for name in settings.engines.preload:
         if not _ENGINE.fullmatch(name):
             raise SettingsError(f"engines.preload has {name!r}; allowed: NAME or NAME@VERSION of A-Z a-z 0-9 . _ + -")
+
+
+def _check_provider_options(settings: Settings) -> None:
+    for text in settings.engines.provider_options:
+        try:
+            read_provider_option(text)
+        except ValueError:
+            raise SettingsError(f"engines.provider_options has {text!r}; allowed: PROVIDER.KEY=VALUE") from None
 
 
 def _check_weights(settings: Settings) -> None:

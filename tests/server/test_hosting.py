@@ -141,6 +141,11 @@ def test_where_nothing_is_said_batches_are_padded_and_pictures_come_letterboxed(
     assert runner_settings(replace(SETTINGS, batch_mode="bucket")).batch_mode is BatchMode.BUCKET
 
 
+def test_options_reach_their_provider(bundle: Bundle, house: House):
+    with pytest.raises(EngineError, match="options are given for cuda, which is not among the providers"):
+        house.host(bundle, GpuOpener(gpus=()), providers=("cpu",), provider_options=("cuda.enable_cuda_graph=1",))
+
+
 def test_the_order_of_providers_is_that_of_falling_back_where_it_is_allowed(bundle: Bundle, house: House):
     wish: dict[str, Any] = {"providers": ("NoSuchExecutionProvider", "cpu"), "lanes": 1, "max_batch": 1}
     with pytest.raises(EngineError, match="NoSuchExecutionProvider is not in this build"):

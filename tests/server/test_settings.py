@@ -241,3 +241,15 @@ def test_no_engine_and_no_gpu_is_named_twice():
         load(flags={"engines.weights": ["person=2", "person=3"]})
     with pytest.raises(SettingsError, match=r"engines\.devices is \[1, 0, 1\]; allowed: each GPU once"):
         load(environ={"VEDETTE_ENGINES_DEVICES": "1,0,1"})
+
+
+@pytest.mark.parametrize("text", ["cuda", "cuda=1", ".key=1", "cuda.=1", "cuda.key"])
+def test_an_option_of_a_provider_that_cannot_be_read_is_refused(text):
+    with pytest.raises(SettingsError, match=r"engines\.provider_options has .*; allowed: PROVIDER\.KEY=VALUE"):
+        load(flags={"engines.provider_options": [text]})
+
+
+def test_options_of_providers_go_by_provider_and_their_values_may_hold_anything():
+    texts = ["cuda.enable_cuda_graph=1", "cuda.gpu_mem_limit=0", "plugin:my.module.path=a.b=c"]
+    options = load(flags={"engines.provider_options": texts}).engines.options_of_providers()
+    assert options == {"cuda": {"enable_cuda_graph": "1", "gpu_mem_limit": "0"}, "plugin:my.module": {"path": "a.b=c"}}

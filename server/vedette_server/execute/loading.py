@@ -131,6 +131,7 @@ def runner_settings(settings: EngineSettings) -> RunnerSettings:
         cudnn_conv_algo_search=settings.cudnn_conv_algo_search,
         runtime_cache=settings.kernel_cache_dir,
         session_per_lane=settings.session_per_lane,
+        provider_options=settings.options_of_providers(),
     )
 
 
