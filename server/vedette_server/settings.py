@@ -4,8 +4,8 @@ Every option is declared here once: its default, unit, help and what is allowed.
 (`settings_load.py`) and the reference page (`settings_page.py`) are driven by these declarations. A part
 receives its own section, never the tree.
 
-Plain data, read once before the server starts; imports only the standard library, and how options are declared and texts
-are read.
+Plain data, read once before the server starts; imports only the standard library, and how options are declared and
+texts are read.
 """
 # ruff: noqa: RUF009 - `option` is `dataclasses.field` under a name of ours, as immutable as that
 
