@@ -49,9 +49,10 @@ def main() -> None:
     for name in SCENES:
         clip(name)
     figures: dict[str, Any] = {
-        "how": "Faults are made from 5 real clips sampled at 2 pictures per second, 4 of each kind from each clip, after 2 "
-        "healthy minutes (3 of packets); 'told after' counts from the first faulty picture or packet. The thresholds were "
-        "chosen on scenes that were painted and looked at on these same clips: other cameras will do worse."
+        "how": "Faults are made from 5 real clips sampled at 2 pictures per second, 4 of each kind from each clip, "
+        "after 2 healthy minutes (3 of packets); 'told after' counts from the first faulty picture or packet. The "
+        "thresholds were chosen on scenes that were painted and looked at on these same clips: other cameras will do "
+        "worse."
     }
     scenes = {name: pictures_of(name) for name in SCENES}
     for part in (cost, picture_faults, stream_faults, false_alarms):
