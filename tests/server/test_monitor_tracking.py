@@ -219,6 +219,18 @@ def test_what_leaves_the_picture_ends_and_who_comes_in_is_somebody_else():
     assert ids[0] != ids[1]
 
 
+def test_what_has_left_the_picture_is_not_waited_for():
+    follower = tracker(max_lost_s=3.0)
+    gone = [
+        sample.time_s - START_S
+        for sample in Walk([Walker(0.0, (0.7, 0.8), (0.12, 0.0))], faults=NO_FAULTS).sample(evenly(15, 6))
+        if follower.update(sample.detections, LABELS, sample.time_s, ASPECT).ended
+    ]
+    # Its centre crosses the edge at 2.5 s.
+    assert len(gone) == 1
+    assert 2.4 < gone[0] < 3.3
+
+
 def test_a_track_that_is_not_seen_is_told_where_it_is_thought_to_be():
     follower = tracker()
     walk = Walk([ALONE], faults=NO_FAULTS)
