@@ -203,3 +203,12 @@ def test_a_real_camera_raises_no_alarm(real_film):
 @pytest.mark.parametrize("kind", PICTURE_FAULTS)
 def test_each_fault_of_a_real_camera_is_told(kind, real_film):
     assert set(begun(watch(PICTURE_FAULTS[kind](real_film[: K + 30], K, 4)))) == {kind}
+
+
+@pytest.mark.parametrize("shift", [(120, 70), (-90, 100), (60, -120)])
+def test_a_camera_that_is_turned_over_a_bare_yard_is_moved_and_not_covered(shift):
+    yard = np.full((HEIGHT, WIDTH), 110, np.uint8)
+    for i in range(6):
+        cv2.rectangle(yard, (60 + 95 * i, 120), (75 + 95 * i, 220), 230, -1)
+    turned = np.roll(yard, shift, (1, 0))
+    assert set(begun(watch(noisy([yard] * K + [turned] * 40)))) == {"camera_moved"}

@@ -106,3 +106,14 @@ def test_whatever_comes_events_begin_once_go_on_and_end_once(steps):
         state[event.event_id] = event.state
     assert set(state.values()) <= {EventState.ENDED}
     assert health.faults == ()
+
+
+def test_a_camera_that_drops_what_the_network_held_up_has_not_set_its_clock():
+    stream = []
+    for s in healthy_stream(SIZES, 12.5, 150.0):
+        if 100 <= s.capture_s < 101:
+            stream.append(replace(s, receipt_s=105.0 + s.capture_s - 100))
+        elif not 101 <= s.capture_s < 106:
+            stream.append(s)
+    stream.sort(key=lambda s: s.receipt_s)
+    assert "camera_clock_jump" not in begun(play(stream))
