@@ -27,7 +27,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=wheel /wheels /wheels
 RUN python3 -m venv /opt/vedette \
- && /opt/vedette/bin/pip install --no-cache-dir "vedette[build,gpu,nvdec,tensorrt] @ file://$(echo /wheels/vedette-*.whl)"
+ && /opt/vedette/bin/pip install --no-cache-dir "vedette[build,gpu,nvdec,profile,tensorrt] @ file://$(echo /wheels/vedette-*.whl)"
 
 FROM gpu-python AS gpu
 COPY --from=gpu-environment /opt/vedette /opt/vedette

@@ -109,6 +109,21 @@ def test_a_gpu_without_room_for_lanes_keeps_nothing_of_the_engine(
     assert [engine.closed for engine in gpus.loaded] == [False, True]
 
 
+def test_where_the_first_gpu_refuses_the_next_one_is_tried(
+    bundle: Bundle, house: House, caplog: pytest.LogCaptureFixture
+):
+    gpus = Gpus(2)
+    gpus.without = {0}
+    hosted = house.host(bundle, gpus.opener)
+    assert [part.lanes for part in parts_of(hosted)] == [hosted.lanes]
+    assert len(gpus.opener.executor(1).members) == 1
+    assert not gpus.opener.executor(0).members
+    assert "GPU 0: engine toy 1 cannot be loaded: the plan is for another GPU" in caplog.text
+    gpus.without = {0, 1}
+    with pytest.raises(EngineError, match="the plan is for another GPU"):
+        house.host(bundle, gpus.opener)
+
+
 def test_on_a_gpu_that_was_named_it_must_load_and_nothing_is_left_behind(bundle: Bundle, house: House):
     gpus = Gpus(2)
     gpus.without = {1}

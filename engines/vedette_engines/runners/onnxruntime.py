@@ -153,7 +153,9 @@ class OnnxRuntimeEngine:
         self._file = choice.file if choice else bundle.file_for(Backend.ONNXRUNTIME, settings.precision)
         self._fallback = "; ".join(choice.passed_over) if choice else ""
         self._max_batch = choose_max_batch(bundle, self._file, settings.max_batch)
-        self._session: Any = _open_session(bundle, self._file, settings)
+        self._session: Any
+        self._session, passed_over = _open_session(bundle, self._file, settings)
+        self._fallback = "; ".join(reason for reason in (self._fallback, passed_over) if reason)
         self._backend = f"onnxruntime:{self._session.get_providers()[0]}"
 
     @property
@@ -237,11 +239,15 @@ class OnnxRuntimeLane:
         self._gather.release()
 
 
-def _open_session(bundle: Bundle, file: EngineFile, settings: RunnerSettings) -> Any:
+def _open_session(bundle: Bundle, file: EngineFile, settings: RunnerSettings) -> tuple[Any, str]:
+    """Open a session; tell why it is on the CPU where that is not what came first."""
     wanted, may_fall_back = choose_providers(settings, ort.get_available_providers())
     try:
-        return open_session(bundle.path_of(file), settings, wanted, strict=not may_fall_back)
+        session = open_session(bundle.path_of(file), settings, wanted, strict=not may_fall_back)
+        used = session.get_providers()[0]
+        return session, "" if used == wanted[0] else f"ONNX Runtime does not use {wanted[0]} here"
     except LoadError as error:
         if may_fall_back and wanted != (CPU,):
-            return _open_session(bundle, file, replace(settings, providers=(CPU,), provider_options={}))
+            session, _ = _open_session(bundle, file, replace(settings, providers=(CPU,), provider_options={}))
+            return session, str(error)
         raise LoadError(f"engine {bundle.name} {bundle.version}: {error}") from error

@@ -154,9 +154,11 @@ class DeviceInference:
         self._batcher.max_batch = self.max_batch
         try:
             self._feeds = self._make_feeds(settings)
-        except CudaError as error:
+        except BaseException as error:
             executor.remove(self._member)
-            raise LoadError(f"no pinned memory for slots: {error}") from error
+            if isinstance(error, CudaError):
+                raise LoadError(f"no pinned memory for slots: {error}") from error
+            raise
         self._results.limit = self._feeds.slots.count
         metrics.watch(lambda: self.depths)
 

@@ -271,11 +271,12 @@ class Fleet:
         self._metrics.engine(*key).loaded(load_s, loaded.memory_bytes)
         self._metrics.engine(*key).runs(inference.label.backend, inference.engine.fallback)
         _log.info(
-            "engine loaded: %s %s on %s, %d lanes, batches up to %d",
+            "engine loaded: %s %s on %s, %d lanes, batches up to %d%s",
             *key,
             inference.label.backend,
             inference.lanes,
             inference.max_batch,
+            f"; passed over: {inference.engine.fallback}" if inference.engine.fallback else "",
         )
         return loaded
 

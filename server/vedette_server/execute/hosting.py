@@ -95,8 +95,20 @@ class Host:
         Raises:
             EngineError: It cannot be loaded here.
         """
-        what = f"engine {bundle.name} {bundle.version}"
         gpus = self._gpus()
+        while len(gpus) > 1 and not self._settings.devices:
+            try:
+                return self._host(bundle, gpus, like, hooks)
+            except EngineError as error:
+                # Nobody asked for this GPU: perhaps another one has room.
+                _log.warning("GPU %d: %s", gpus[0], error)
+                gpus = gpus[1:]
+        return self._host(bundle, gpus, like, hooks)
+
+    def _host(
+        self, bundle: Bundle, gpus: tuple[int, ...], like: LoadedInference | None, hooks: Hooks
+    ) -> LoadedInference:
+        what = f"engine {bundle.name} {bundle.version}"
         runner = replace(runner_settings(self._settings), device_id=gpus[0])
         try:
             first = self._open(bundle, runner)
