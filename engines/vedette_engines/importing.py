@@ -22,6 +22,7 @@ from vedette_engines.graft import source
 from vedette_engines.graft.engine import graft
 from vedette_engines.graft.frames import made_samples, real_samples
 from vedette_engines.graft.head import OPTION_FLAGS, HeadContext, HeadOptions, classes_of, extras_of
+from vedette_engines.graft.notes import shorten_notes
 from vedette_engines.graft.prepare import TRIED_BATCH, prepare
 from vedette_engines.graft.probe import Probe, Probes
 from vedette_engines.graft.registry import AUTO, choose_head, known_heads
@@ -179,6 +180,7 @@ def make_engine(
     original = parity.Original(session, preprocessing, head, context)
     prepared = prepare(model, probe, say, simplify=request.simplify)
     grafted = graft(prepared.model, head, preprocessing, context, fixed_batch=prepared.fixed_batch)
+    shorten_notes(grafted)
     content = grafted.SerializeToString()
     tolerance = parity.FLOAT32_TOLERANCE if _precision(model) is Precision.FP32 else parity.FLOAT16_TOLERANCE
     batches = [1] if prepared.fixed_batch else [1, TRIED_BATCH]
