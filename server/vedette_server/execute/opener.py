@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vedette_engines.bundle import Bundle
-    from vedette_engines.cuda.base import CudaError, Device
+    from vedette_engines.cuda.base import CudaError
+    from vedette_engines.cuda.opening import Choice, Device
     from vedette_engines.cuda.opening import Choice
     from vedette_engines.gpu.devices import Devices
     from vedette_engines.gpu.executor import Executor
@@ -150,7 +151,9 @@ class GpuOpener:
         from vedette_engines.gpu.devices import Devices  # noqa: PLC0415
         from vedette_engines.gpu.nvtx import nvtx_range  # noqa: PLC0415
 
-        return Devices(self._library, on_lost=on_lost, annotate=nvtx_range)
+        # Settings allow what it takes; it checks by itself.
+        library = cast("Choice", self._library)
+        return Devices(library, on_lost=on_lost, annotate=nvtx_range)
 
     def _lose(self, gpu: int, error: CudaError) -> None:
         with self._lock:
