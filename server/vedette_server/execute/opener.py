@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vedette_engines.bundle import Bundle
-    from vedette_engines.cuda.base import CudaError
-    from vedette_engines.cuda.opening import Choice, Device
+    from vedette_engines.cuda.base import CudaError, Device
     from vedette_engines.cuda.opening import Choice
     from vedette_engines.gpu.devices import Devices
     from vedette_engines.gpu.executor import Executor
@@ -87,7 +86,7 @@ class GpuOpener:
         make_devices: Callable[[Callable[[CudaError], None]], Devices] | None = None,
         open_one: Callable[[Bundle, RunnerSettings, DeviceSource], LoadedEngine] | None = None,
     ) -> None:
-        self._library = cast("Choice", library)
+        self._library: Choice = cast("Choice", library)
         self._gpus = gpus
         self._make_devices = make_devices or self._real_devices
         self._open_one = open_one or _open_real
@@ -151,9 +150,7 @@ class GpuOpener:
         from vedette_engines.gpu.devices import Devices  # noqa: PLC0415
         from vedette_engines.gpu.nvtx import nvtx_range  # noqa: PLC0415
 
-        # Settings allow what it takes; it checks by itself.
-        library = cast("Choice", self._library)
-        return Devices(library, on_lost=on_lost, annotate=nvtx_range)
+        return Devices(self._library, on_lost=on_lost, annotate=nvtx_range)
 
     def _lose(self, gpu: int, error: CudaError) -> None:
         with self._lock:
