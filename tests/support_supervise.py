@@ -29,7 +29,8 @@ faulthandler.enable()
 lifeline = Lifeline.inherited(os.environ)
 number = sum(lifeline.past.restarts.values())
 def say(*words):
-    print(*words, flush=True)
+    # Not print: a handler of a signal may interrupt another word.
+    os.write(1, (" ".join(map(str, words)) + chr(10)).encode())
 def serve(after=lambda: None, stubborn=False):
     async def main():
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
