@@ -137,6 +137,8 @@ class _Camera:
         self._seen = 0
         self._allowed: int | None = None
         self._moved = asyncio.Event()
+        # gRPC takes one message of a call at a time.
+        self._pen = asyncio.Lock()
 
     async def open(self, analysed: bool) -> None:
         """Configure, and wait for the server's word where it gives one."""
@@ -168,7 +170,8 @@ class _Camera:
                 self._moved.clear()
                 await self._moved.wait()
             packet = stream_pb2.Packet(sequence=number, pts=number * 3000, keyframe=True, data=data)
-            await self.call.write(stream_pb2.AnalyzeStreamRequest(packets=[packet]))
+            async with self._pen:
+                await self.call.write(stream_pb2.AnalyzeStreamRequest(packets=[packet]))
         await reader
 
     async def _read(self, packets: int) -> None:
@@ -188,7 +191,8 @@ class _Camera:
                 acknowledged = self._seen
                 request = stream_pb2.AnalyzeStreamRequest()
                 request.ack_verdicts.through_index = acknowledged - 1
-                await self.call.write(request)
+                async with self._pen:
+                    await self.call.write(request)
 
 
 if __name__ == "__main__":
