@@ -23,7 +23,7 @@ else
   INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: help demo test check bench gpu gpu-measured proto docs format lint types contract containers clean
+.PHONY: help demo test check bench gpu gpu-measured proto docs format lint types contract containers pages clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,7 +46,7 @@ $(VENV)/.ready-$(EXTRAS)-test: pyproject.toml $(VENV)/.ready-$(EXTRAS)
 	@$(INSTALL) -e '.[$(EXTRAS),test]'
 	@touch $@
 
-DEFAULT_TESTS := not gpu and not browser and not load
+DEFAULT_TESTS := not gpu and not browser and not load and not pages
 
 READY      := $(VENV)/.ready-$(EXTRAS)
 TEST_READY := $(READY)-test
@@ -54,19 +54,20 @@ TEST_READY := $(READY)-test
 demo: $(READY)  ## Set up, then show four cameras being watched (ARGS="--help" tells more)
 	@$(BIN)/vedette demo $(ARGS)
 
-# What judges time or memory runs when nothing else does; the rest side by side: one more than there are cores, since
-# many tests wait for a server.
+# What judges time or memory runs when nothing else does; the rest side by side, one more at once than there are cores,
+# since many tests wait for a server.
 TEST_PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+ALONE = $(shell grep -rlE 'mark\.alone\b' tests --include='test_*.py')
 
 test: $(TEST_READY)  ## Set up, then run the tests (ARGS="-k words" picks some)
 ifeq ($(ARGS),)
 	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "$(DEFAULT_TESTS) and not alone"
-	@$(BIN)/python -m pytest -m "$(DEFAULT_TESTS) and alone"
+	@$(BIN)/python -m pytest -m "$(DEFAULT_TESTS) and alone" $(ALONE)
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
 
-check: format lint types contract containers  ## Set up, then check style, types, contract and containers
+check: format lint types contract containers pages  ## Set up, then check style, types, contract, containers, documents
 	@echo "vedette: all checks passed"
 
 format: $(TEST_READY)
@@ -81,6 +82,10 @@ types: $(TEST_READY)
 	@echo "vedette: types (mypy, pyright)"
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+pages: $(TEST_READY)
+	@echo "vedette: pages (their commands are run)"
+	@$(BIN)/python -m pytest -q --no-header -n $(TEST_PROCESSES) -m pages tests/test_docs.py
 
 contract: $(TEST_READY)
 	@echo "vedette: contract (stubs, buf), imports"

@@ -28,6 +28,7 @@ def test_the_pages_that_are_promised_are_there() -> None:
     assert pages | {"bringing-an-engine.md", "building-an-engine.md"} <= set(names(PAGES))
 
 
+@pytest.mark.pages
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", RUNNABLE, ids=names(RUNNABLE))
 def test_every_command_of_a_page_runs(page: Path, tmp_path: Path) -> None:
