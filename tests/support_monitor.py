@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pytest
+
 from vedette_server.data.event import EventState
 from vedette_server.data.rules import WatchConfig
 from vedette_server.monitor.base import Scene, TrackView
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 0.05, 0.1
 # A Thursday, 12:00 UTC.
+# Films of the rules: so many pictures a second.
+FPS = 10.0
+FRAME = 1 / FPS
 NOON = 1_700_136_000.0
 
 
@@ -130,3 +135,21 @@ def assert_lives_are_sound(changes: Sequence[Event]) -> None:
         assert len(event.track_ids) <= 64
         assert event.detail
         seen[event.event_id] = event
+
+
+def standing(name: str, x: float, y: float, start: float, stop: float, label: str = "person") -> Walker:
+    return Walker(name, lambda _: (x, y), start=start, stop=stop, label=label)
+
+
+def one(changes: list[Event]) -> Event:
+    assert_lives_are_sound(changes)
+    [event] = final(changes)
+    return event
+
+
+def when(event: Event) -> tuple[float, float | None]:
+    return event.start_s - NOON, None if event.end_s is None else event.end_s - NOON
+
+
+def near(*times: float) -> object:
+    return pytest.approx(times, abs=FRAME + 1e-6)

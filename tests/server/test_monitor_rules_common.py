@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support_monitor import (
+    FPS,
     NOON,
     Walker,
     assert_lives_are_sound,
@@ -17,9 +18,12 @@ from support_monitor import (
     film,
     final,
     judge_of,
+    near,
     play,
     seconds_of,
+    standing,
     straight,
+    when,
 )
 from vedette_server.data.event import Event, EventKind, EventState
 from vedette_server.data.rules import (
@@ -40,30 +44,10 @@ from vedette_server.errors import InvalidError
 from vedette_server.monitor.base import Scene
 from vedette_server.monitor.episodes import event_id_of
 
-FPS = 10.0
-FRAME = 1 / FPS
 BAND = Zone("band", ((0.4, 0.0), (0.6, 0.0), (0.6, 1.0), (0.4, 1.0)))
 GATE = Line("gate", ((0.5, 0.0), (0.5, 1.0)))
 # A week's minutes at noon, where films begin.
 TWELVE = 12 * 60
-
-
-def standing(name: str, x: float, y: float, start: float, stop: float, label: str = "person") -> Walker:
-    return Walker(name, lambda _: (x, y), start=start, stop=stop, label=label)
-
-
-def one(changes: list[Event]) -> Event:
-    assert_lives_are_sound(changes)
-    [event] = final(changes)
-    return event
-
-
-def when(event: Event) -> tuple[float, float | None]:
-    return event.start_s - NOON, None if event.end_s is None else event.end_s - NOON
-
-
-def near(*times: float) -> object:
-    return pytest.approx(times, abs=FRAME + 1e-6)
 
 
 def test_a_minimum_time_keeps_short_visits_out() -> None:
