@@ -71,13 +71,14 @@ class TrailPoint:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A file that is kept with an event; see the contract's Evidence."""
+    """A file that is kept with an event; see the contract's Evidence. `path` is where, in the store of evidence."""
 
     state: EvidenceState = EvidenceState.NONE
     size_bytes: int = 0
     sha256: str = ""
     media_type: str = ""
     detail: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,13 @@ class Event:
         update_s: When it was last seen to go on.
         end_s: When it was over; None while it goes on.
         peak_score: Highest score of the object; None of camera health.
+        peak_s: When that was; None where there is none.
+        peak_sequence: Packet of the frame that it was in; 0 where there is none.
         box: x1, y1, x2, y2 where it was then, normalised; None where there is none.
         measures: What the rule measured, by name.
         trail: Where the object was.
         snapshot: The picture at its highest score.
+        annotated: The same with what was seen drawn in.
         clip: The pictures before, while and after.
         engine_version: `NAME@VERSION` of the engine whose detections it stands on; empty of camera health.
         session: The session's bare name.
@@ -130,10 +134,13 @@ class Event:
     track_ids: tuple[str, ...] = ()
     end_s: float | None = None
     peak_score: float | None = None
+    peak_s: float | None = None
+    peak_sequence: int = 0
     box: tuple[float, float, float, float] | None = None
     measures: Mapping[str, float] = field(default_factory=dict)
     trail: tuple[TrailPoint, ...] = ()
     snapshot: Evidence = field(default_factory=Evidence)
+    annotated: Evidence = field(default_factory=Evidence)
     clip: Evidence = field(default_factory=Evidence)
     engine_version: str = ""
     session: str = ""

@@ -197,6 +197,8 @@ class Episode:
             label=self._label,
             track_ids=tuple(self._tracks),
             peak_score=self._best.score if self._best is not None else None,
+            peak_s=self._best.time_s if self._best is not None else None,
+            peak_sequence=self._best.sequence if self._best is not None else 0,
             box=self._best.box if self._best is not None else None,
             measures=dict(self.measures),
             trail=self._subject.trail.points(self._origin.anchor) if self._subject is not None else (),

@@ -50,10 +50,12 @@ def encode(event: Event) -> bytes:
         "update_s": float(event.update_s),
         "end_s": _optional(event.end_s),
         "peak_score": _optional(event.peak_score),
+        "peak_s": _optional(event.peak_s),
         "box": None if event.box is None else [float(value) for value in event.box],
         "measures": {name: float(value) for name, value in event.measures.items()},
         "trail": [{"time_s": float(one.time_s), "x": float(one.x), "y": float(one.y)} for one in event.trail],
         "snapshot": _evidence(event.snapshot),
+        "annotated": _evidence(event.annotated),
         "clip": _evidence(event.clip),
         "acknowledgement": _acknowledgement(event.acknowledgement),
     }
@@ -119,6 +121,7 @@ def _event(content: Mapping[str, Any]) -> Event:
         "box": None if given["box"] is None else tuple(given["box"]),
         "trail": tuple(TrailPoint(**point) for point in given["trail"]),
         "snapshot": _read_evidence(given["snapshot"]),
+        "annotated": _read_evidence(given["annotated"]),
         "clip": _read_evidence(given["clip"]),
         "acknowledgement": None if acknowledgement is None else Acknowledgement(**acknowledgement),
     }

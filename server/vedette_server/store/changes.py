@@ -19,6 +19,7 @@ class EvidenceChange:
     event_id: str
     snapshot: Evidence | None = None
     clip: Evidence | None = None
+    annotated: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ def merge(present: Event | None, change: Change) -> Event | Outcome:
             present,
             snapshot=_next_evidence(present.snapshot, change.snapshot),
             clip=_next_evidence(present.clip, change.clip),
+            annotated=_next_evidence(present.annotated, change.annotated),
         )
     if present.acknowledgement is not None and present.acknowledgement.user == change.acknowledgement.user:
         return present
@@ -102,6 +104,7 @@ def _judged(present: Event, change: Event) -> Event | Outcome:
         channel=present.channel,
         snapshot=_next_evidence(present.snapshot, change.snapshot, by_rules=True),
         clip=_next_evidence(present.clip, change.clip, by_rules=True),
+        annotated=_next_evidence(present.annotated, change.annotated, by_rules=True),
         acknowledgement=change.acknowledgement or present.acknowledgement,
     )
 

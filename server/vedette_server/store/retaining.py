@@ -132,7 +132,7 @@ def _expiring(connection: Connection, channel: str, too_many_bytes: int) -> list
     held = get_many(connection, chosen_ids)
     present = [(event_id, held[event_id].event) for event_id in chosen_ids]
     return [
-        EvidenceChange(event_id, _expired(event.snapshot), _expired(event.clip))
+        EvidenceChange(event_id, _expired(event.snapshot), _expired(event.clip), _expired(event.annotated))
         for event_id, event in present
         if event is not None
     ]
