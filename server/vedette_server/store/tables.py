@@ -120,6 +120,7 @@ LASTING_S = 3600.0
 def row_of(event: Event, number: int) -> dict[str, object]:
     """Give an event's row."""
     until_s = FOREVER_S if event.end_s is None else event.end_s
+    pieces = (event.snapshot, event.annotated, event.clip)
     return {
         "event_id": event.event_id,
         "record": number,
@@ -132,5 +133,7 @@ def row_of(event: Event, number: int) -> dict[str, object]:
         "start_s": float(event.start_s),
         "until_s": float(until_s),
         "lasting": until_s - event.start_s > LASTING_S,
-        "evidence_bytes": sum(one.size_bytes for one in (event.snapshot, event.annotated, event.clip) if one.state == "ready"),
+        "evidence_bytes": sum(
+            one.size_bytes for one in (event.snapshot, event.annotated, event.clip) if one.state == "ready"
+        ),
     }
