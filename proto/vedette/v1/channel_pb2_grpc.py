@@ -68,6 +68,11 @@ class ChannelServiceStub:
                 request_serializer=vedette_dot_v1_dot_channel__pb2.GetSnapshotRequest.SerializeToString,
                 response_deserializer=vedette_dot_v1_dot_channel__pb2.GetSnapshotResponse.FromString,
                 _registered_method=True)
+        self.GetRecording = channel.unary_stream(
+                '/vedette.v1.ChannelService/GetRecording',
+                request_serializer=vedette_dot_v1_dot_channel__pb2.GetRecordingRequest.SerializeToString,
+                response_deserializer=vedette_dot_v1_dot_channel__pb2.GetRecordingResponse.FromString,
+                _registered_method=True)
 
 
 class ChannelServiceServicer:
@@ -119,6 +124,14 @@ class ChannelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRecording(self, request, context):
+        """Fetches the file of the channel's recording that shows a time, or the next one behind it, in pieces; the first message
+        says what it is. NOT_FOUND when nothing was recorded then or later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChannelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -151,6 +164,11 @@ def add_ChannelServiceServicer_to_server(servicer, server):
                     servicer.GetSnapshot,
                     request_deserializer=vedette_dot_v1_dot_channel__pb2.GetSnapshotRequest.FromString,
                     response_serializer=vedette_dot_v1_dot_channel__pb2.GetSnapshotResponse.SerializeToString,
+            ),
+            'GetRecording': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetRecording,
+                    request_deserializer=vedette_dot_v1_dot_channel__pb2.GetRecordingRequest.FromString,
+                    response_serializer=vedette_dot_v1_dot_channel__pb2.GetRecordingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -319,6 +337,33 @@ class ChannelService:
             '/vedette.v1.ChannelService/GetSnapshot',
             vedette_dot_v1_dot_channel__pb2.GetSnapshotRequest.SerializeToString,
             vedette_dot_v1_dot_channel__pb2.GetSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vedette.v1.ChannelService/GetRecording',
+            vedette_dot_v1_dot_channel__pb2.GetRecordingRequest.SerializeToString,
+            vedette_dot_v1_dot_channel__pb2.GetRecordingResponse.FromString,
             options,
             channel_credentials,
             insecure,

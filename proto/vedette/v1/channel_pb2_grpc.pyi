@@ -49,6 +49,10 @@ class ChannelServiceStub:
     """Forgets a channel. Its stream ends; its events are kept as retention says."""
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_channel_pb2.GetSnapshotRequest, _channel_pb2.GetSnapshotResponse]
     """Gives the channel's latest picture, masked where the channel says so."""
+    GetRecording: _grpc.UnaryStreamMultiCallable[_channel_pb2.GetRecordingRequest, _channel_pb2.GetRecordingResponse]
+    """Fetches the file of the channel's recording that shows a time, or the next one behind it, in pieces; the first message
+    says what it is. NOT_FOUND when nothing was recorded then or later.
+    """
 
 @_typing.type_check_only
 class ChannelServiceAsyncStub(ChannelServiceStub):
@@ -71,6 +75,10 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     """Forgets a channel. Its stream ends; its events are kept as retention says."""
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_channel_pb2.GetSnapshotRequest, _channel_pb2.GetSnapshotResponse]  # type: ignore[assignment]
     """Gives the channel's latest picture, masked where the channel says so."""
+    GetRecording: _aio.UnaryStreamMultiCallable[_channel_pb2.GetRecordingRequest, _channel_pb2.GetRecordingResponse]  # type: ignore[assignment]
+    """Fetches the file of the channel's recording that shows a time, or the next one behind it, in pieces; the first message
+    says what it is. NOT_FOUND when nothing was recorded then or later.
+    """
 
 class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps channels: their rules, masks and evidence, and cameras that the server calls itself.
@@ -126,5 +134,15 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_channel_pb2.GetSnapshotResponse, _abc.Awaitable[_channel_pb2.GetSnapshotResponse]]:
         """Gives the channel's latest picture, masked where the channel says so."""
+
+    @_abc_1.abstractmethod
+    def GetRecording(
+        self,
+        request: _channel_pb2.GetRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_channel_pb2.GetRecordingResponse], _abc.AsyncIterator[_channel_pb2.GetRecordingResponse]]:
+        """Fetches the file of the channel's recording that shows a time, or the next one behind it, in pieces; the first message
+        says what it is. NOT_FOUND when nothing was recorded then or later.
+        """
 
 def add_ChannelServiceServicer_to_server(servicer: ChannelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

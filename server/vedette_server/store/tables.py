@@ -133,7 +133,5 @@ def row_of(event: Event, number: int) -> dict[str, object]:
         "start_s": float(event.start_s),
         "until_s": float(until_s),
         "lasting": until_s - event.start_s > LASTING_S,
-        "evidence_bytes": sum(
-            one.size_bytes for one in (event.snapshot, event.annotated, event.clip) if one.state == "ready"
-        ),
+        "evidence_bytes": sum(one.size_bytes for one in pieces if one.state == "ready"),
     }
