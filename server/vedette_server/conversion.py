@@ -127,7 +127,7 @@ class Converter:
             self._abandon(frame, binding, slots, "conversion failed")
             return
         looks = self._show(frame, binding, slots) if self._taps else ()
-        if not looks:
+        if not looks and not frame.kept:
             frame.picture.close()
         frame.submitted_s = self._clock()
         frame.times.convert_s = frame.submitted_s - started
@@ -149,7 +149,8 @@ class Converter:
             inference.submit(Surface(slot, partial(_tell_all, done, looks[index]) if looks else done))
         if looks:
             _follow(looks)
-            frame.picture.close()
+            if not frame.kept:
+                frame.picture.close()
 
     def _show(self, frame: Frame, binding: Binding, slots: Sequence[Slot]) -> tuple[tuple[Look, ...], ...]:
         """Let those look who want to; return for each engine what they want besides, nothing when nobody does."""

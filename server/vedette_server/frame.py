@@ -85,6 +85,7 @@ class Frame:
         missing: Engines that have not answered.
         failure: What an engine failed with; empty when none did.
         way: When it passed its engine, where a trace is written.
+        kept: Its picture stays open until its verdict was looked at.
     """
 
     channel: Channel
@@ -105,3 +106,4 @@ class Frame:
     failure: str = ""
     way: Way | None = None
     surfaces: list[Surface] = field(default_factory=list)
+    kept: bool = False

@@ -25,6 +25,7 @@ class Packet:
         discontinuity: The packet does not continue the one before it.
         decode_only: The client has its verdict already: decode it, judge it no more.
         taken_s: When a decoder took it, monotonic seconds; 0 before.
+        time_s: When its picture was taken on the channel's time line, seconds since the epoch; 0 where nobody monitors.
     """
 
     sequence: int
@@ -40,3 +41,4 @@ class Packet:
     discontinuity: bool = False
     decode_only: bool = False
     taken_s: float = 0.0
+    time_s: float = 0.0

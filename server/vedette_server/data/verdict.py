@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from vedette_server.data.outcome import SkipReason
     from vedette_server.data.packet import Packet
+    from vedette_server.decode.base import Picture
     from vedette_server.post.detections import Detections
     from vedette_server.tracing.events import Way
 
@@ -71,6 +72,7 @@ class Verdict:
         times: Where its time went.
         offered_s: When its picture began to wait for its turn, monotonic seconds; 0: it did not.
         way: When it passed its engine, where a trace is written; None otherwise.
+        picture: Its picture, still open, where whoever monitors wants to look closer; None otherwise.
     """
 
     packet: Packet
@@ -84,3 +86,4 @@ class Verdict:
     times: StageTimes = field(default_factory=StageTimes)
     offered_s: float = 0.0
     way: Way | None = None
+    picture: Picture | None = None

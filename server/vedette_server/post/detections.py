@@ -36,6 +36,7 @@ class Detections:
         class_ids: ``int32 [n]``, indices of the engine's labels.
         extras: ``float32 [n, E]``, the engine's further columns; x and y of keypoints are normalised like boxes.
         saturated: The engine had more candidates than it may return, so that some may be missing.
+        track_ids: Of which track each is, empty where of none; no entries at all: nothing is followed.
     """
 
     boxes: NDArray[np.float32]
@@ -43,10 +44,20 @@ class Detections:
     class_ids: NDArray[np.int32]
     extras: NDArray[np.float32]
     saturated: bool = False
+    track_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self.scores)
+
+    def keep(self, kept: NDArray[np.bool_]) -> None:
+        """Keep some of them, in place.
+
+        Args:
+            kept: ``bool [n]``.
+        """
+        self.boxes, self.scores = self.boxes[kept], self.scores[kept]
+        self.class_ids, self.extras = self.class_ids[kept], self.extras[kept]
 
 
 class DetectionFilter:

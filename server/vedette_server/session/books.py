@@ -5,6 +5,7 @@ Pure code: the session's lock is held around every call.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from vedette_server.data.outcome import SkipReason
@@ -41,6 +42,7 @@ class Books:
         hint: What a live sender is advised.
         omit_skips: Skipped packets get no numbered verdict.
         telling: Whether verdicts are still kept for a client; they are booked in any case.
+        released: Verdicts in order that somebody looks at before they are booked; None: nobody does.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Books:
         self.hint = RateHint(clock())
         self.omit_skips = False
         self.telling = True
+        self.released: deque[Verdict] | None = None
         self._max_unacknowledged = max_unacknowledged
         self._timeline: Timeline[Verdict] = Timeline()
         self._metrics = metrics
@@ -72,16 +75,21 @@ class Books:
         elif not self.account.is_pending(packet.sequence):
             self.account.receive_decode_only(packet.sequence, size_bytes)
 
+    def hold(self) -> None:
+        """Hold what is released from now on, for who takes it from `released` and books it."""
+        self.released = deque()
+
     def check_acknowledged(self) -> None:
         """Make sure that verdicts leave: that the client takes note of them, and none holds up too many.
 
         Raises:
             LimitError: Too many wait for an acknowledgement, or for one that an engine does not give.
         """
-        if self._timeline.held >= self._max_unacknowledged:
+        held = self._timeline.held + len(self.released or ())
+        if held >= self._max_unacknowledged:
             raise LimitError(
                 "VERDICTS_HELD_UP",
-                f"{self._timeline.held} verdicts wait for one before them, whose engine does not answer; "
+                f"{held} verdicts wait for one before them, whose engine does not answer; "
                 f"allowed: {self._max_unacknowledged}",
             )
         if self.ledger.full:
@@ -90,6 +98,17 @@ class Books:
                 f"{self.ledger.unacknowledged} verdicts wait for an acknowledgement; "
                 f"allowed: {self._max_unacknowledged}",
             )
+
+    def acknowledge(self, through_index: int) -> None:
+        """Let go of verdicts that the client has.
+
+        Raises:
+            InvalidError: A verdict that was never numbered is acknowledged.
+        """
+        try:
+            self.ledger.acknowledge(through_index)
+        except ValueError as error:
+            raise InvalidError("ACK_AHEAD", f"ack_verdicts.through_index is {through_index}: {error}") from error
 
     def rewind(self, next_verdict_index: int) -> None:
         """Send again what a returning client lacks, and let go of what it has.
@@ -124,9 +143,13 @@ class Books:
         return self._timeline.open()
 
     def settle(self, place: int, verdict: Verdict) -> None:
-        """Settle a place; it and those that waited behind it are booked and numbered."""
-        for released in self._timeline.settle(place, verdict):
-            self._book(released)
+        """Settle a place; it and those that waited behind it are booked and numbered, or held to be looked at."""
+        leaving = self._timeline.settle(place, verdict)
+        if self.released is not None:
+            self.released += leaving
+            return
+        for released in leaving:
+            self.book(released)
 
     def refuse(self, packets: Iterable[Packet], reason: SkipReason) -> None:
         """Settle packets that are not decoded: their places are the next ones."""
@@ -135,7 +158,8 @@ class Books:
             if not packet.decode_only:
                 self.settle(self.open(), Verdict(packet, reason=reason))
 
-    def _book(self, verdict: Verdict) -> None:
+    def book(self, verdict: Verdict) -> int | None:
+        """Book a verdict whose turn has come, and number it; None: it is not told."""
         packet, reason, times = verdict.packet, verdict.reason, verdict.times
         times.total_s = self._clock() - packet.received_s
         if reason is None:
@@ -152,3 +176,4 @@ class Books:
             self.account.number_verdict()
         if self._trace is not None:
             self._trace.judged(verdict, index)
+        return index

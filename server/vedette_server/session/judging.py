@@ -70,6 +70,7 @@ def frame_verdict(frame: Frame, reason: SkipReason | None, detail: str = "") -> 
         times=frame.times,
         offered_s=frame.offered_s,
         way=frame.way,
+        picture=frame.picture if frame.kept else None,
     )
 
 

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from vedette_server.data.config import ChannelConfig
-    from vedette_server.decode.base import Decoder
+    from vedette_server.data.packet import Packet
+    from vedette_server.data.verdict import Verdict
+    from vedette_server.decode.base import Decoded, Decoder
     from vedette_server.execute.client import InferenceClient
     from vedette_server.frame import Binding, Frame
     from vedette_server.metrics import ChannelMetrics
     from vedette_server.session.credits import CreditWindow
+    from vedette_server.session.identity import Identity
     from vedette_server.session.inbox import Inbox
     from vedette_server.session.outgoing import Flow
     from vedette_server.session.session import Session
@@ -60,6 +63,39 @@ class Listener(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Who looks at all that passes through a session: the monitor of its channel."""
+
+    @property
+    def keeps_pictures(self) -> bool:
+        """Whether verdicts are to bring their pictures along, still open; whoever looks does not close them."""
+        ...
+
+    def attached(self, config: ChannelConfig) -> None:
+        """Take note that a client is connected; on the event loop."""
+        ...
+
+    def packet(self, packet: Packet) -> None:
+        """Take note of a packet that was let in, and set its `time_s`; quick, the session's lock is held."""
+        ...
+
+    def look(self, answers: Sequence[Decoded]) -> None:
+        """Look at what was decoded, pictures open; may give an answer a reason why its picture is not analysed."""
+        ...
+
+    def judge(self, verdict: Verdict) -> None:
+        """Look at a verdict before it is told: in presentation order, one at a time."""
+        ...
+
+    def told(self, verdict: Verdict, index: int | None) -> None:
+        """Take note that a verdict was numbered, None: it was not; quick, the session's lock is held."""
+        ...
+
+    def ended(self, end_reason: str) -> None:
+        """Take note that the session is over."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SessionParts:
     """What a session is built from.
@@ -76,6 +112,7 @@ class SessionParts:
         metrics: The channel's figures.
         on_over: Called once, from any thread, when the session is over.
         trace: Records its frames' way; None: no trace is written.
+        open_watcher: Gives who looks at the session; None: nobody does.
     """
 
     inferences: tuple[InferenceClient, ...]
@@ -88,6 +125,7 @@ class SessionParts:
     metrics: ChannelMetrics
     on_over: Callable[[Session], None]
     trace: ChannelTrace | None = None
+    open_watcher: Callable[[Identity, ChannelConfig], Watcher] | None = None
 
 
 @dataclass(frozen=True, slots=True)

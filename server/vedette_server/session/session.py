@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING
 
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
-from vedette_server.errors import InvalidError, LimitError, RefusedError
+from vedette_server.errors import LimitError, RefusedError
 from vedette_server.session.admission import Admission
 from vedette_server.session.advice import Advice
 from vedette_server.session.books import Books
 from vedette_server.session.bound import Bound
 from vedette_server.session.intake import Intake
 from vedette_server.session.judging import frame_verdict, note, read_outcome
+from vedette_server.session.offering import Offering
 from vedette_server.session.outgoing import Outgoing
+from vedette_server.session.releasing import Releasing
 from vedette_server.session.seams import Attachment
 from vedette_server.session.seat import DecoderSeat
 
@@ -82,10 +84,13 @@ class Session:
         self._clock = clock
         self._lock = threading.Lock()
         self._intake = Intake(parts.open_inbox(), parts.open_credits, config.policy, rejoin_through)
+        self._watcher = watcher = parts.open_watcher(identity, config) if parts.open_watcher else None
         self._books = Books(parts.metrics, parts.max_unacknowledged, first_verdict_index, clock, parts.trace)
+        self._releasing = Releasing(self._lock, self._books, watcher)
         self._books.omit_skips = config.omit_skips
         self._seat = DecoderSeat(parts.open_decoder, parts.trace)
         self._admission = Admission(self._books, config)
+        self._offering = Offering(self._lock, self._admission, parts, watcher, clock)
         self._advice = Advice(self._intake, self._books)
         self._listener: Listener | None = None
         self._flushing = self._drained = False
@@ -93,8 +98,6 @@ class Session:
         self._error: RefusedError | None = None
         # On this connection: the client has sent all, and was told all.
         self._half_closed = self._told_over = False
-
-    # -- the edge -------------------------------------------------------------------------------
 
     def attach(self, listener: Listener, next_verdict_index: int | None, next_sequence: int | None) -> Attachment:
         """Give the session a connection; one that it had is displaced.
@@ -131,6 +134,8 @@ class Session:
             )
         if old is not None and old is not listener:
             old.displaced()
+        if self._watcher is not None:
+            self._watcher.attached(self.config)
         return attachment
 
     def detach(self, listener: Listener) -> None:
@@ -152,6 +157,8 @@ class Session:
             if self._ending is not None:
                 return
             self._intake.check(packet)
+            if self._watcher is not None:
+                self._watcher.packet(packet)
             self._books.receive(packet, size, client_dropped)
             try:
                 self._books.check_acknowledged()
@@ -170,10 +177,7 @@ class Session:
             InvalidError: A verdict that was never numbered is acknowledged.
         """
         with self._lock:
-            try:
-                self._books.ledger.acknowledge(through_index)
-            except ValueError as error:
-                raise InvalidError("ACK_AHEAD", f"ack_verdicts.through_index is {through_index}: {error}") from error
+            self._books.acknowledge(through_index)
             self._intake.acknowledged(through_index)
 
     def update(self, config: ChannelConfig) -> int:
@@ -279,8 +283,6 @@ class Session:
         with self._lock:
             return len(self._intake.inbox), self._books.ledger.unacknowledged
 
-    # -- the pipeline ---------------------------------------------------------------------------
-
     def work(self) -> bool:
         """Decode one packet, flush, or wind up; tell whether there is more to do."""
         with self._lock:
@@ -327,8 +329,6 @@ class Session:
             reason = SkipReason.ENGINE_ERROR if frame.failure else None
             self._settle(frame.place, frame_verdict(frame, reason, frame.failure))
 
-    # -- inside ---------------------------------------------------------------------------------
-
     def _take_up_again(self, next_sequence: int) -> None:
         """Reopen the input of a client that came back; the lock is held.
 
@@ -344,21 +344,12 @@ class Session:
             self.end_reason = ""
 
     def _take_answers(self, answers: Sequence[Decoded], refuse: SkipReason | None = None) -> None:
-        """Give every answer its place, and send the pictures on their way."""
-        now = self._clock()
-        with self._lock:
-            admitted = [self._admission.admit(self, answer, now, refuse) for answer in answers]
-            wish = self._advice.keyframe_request
-        frames = [frame for frame in admitted if frame is not None]
-        pictures = sum(answer.picture is not None for answer in answers)
-        if pictures:
-            self._parts.metrics.picture(pictures)
-        for frame in frames:
-            displaced = self._parts.scheduler.offer(frame)
-            if displaced is not None:
-                self.skip(displaced, SkipReason.SESSION_LOST if displaced is frame else SkipReason.SUPERSEDED)
-        if len(frames) < len(admitted) or wish or self.config.policy is DeliveryPolicy.EVERY_FRAME:
+        settled = self._offering.take(self, answers, refuse)
+        # A glance: whoever missed a wish sees it with the next packet.
+        if settled or self._advice.keyframe_request or self.config.policy is DeliveryPolicy.EVERY_FRAME:
             self._ring()
+        if self._releasing.drain():
+            self._told()
 
     def _flushed(self) -> None:
         with self._lock:
@@ -377,11 +368,16 @@ class Session:
         with self._lock:
             self._books.refuse(self._intake.inbox.drain(), skip)
             self._drained = True
+        self._releasing.drain()
         self._close_if_over()
 
     def _settle(self, place: int, verdict: Verdict) -> None:
         with self._lock:
             self._books.settle(place, verdict)
+        self._releasing.drain()
+        self._told()
+
+    def _told(self) -> None:
         self._ring()
         self._close_if_over()
 
@@ -397,4 +393,6 @@ class Session:
             self.ended_wall_s = time.time()
             self.end_reason = self.end_reason or "FINISHED"
         self._ring()
+        if self._watcher is not None:
+            self._watcher.ended(self.end_reason)
         self._parts.on_over(self)
