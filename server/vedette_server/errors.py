@@ -12,11 +12,13 @@ VedetteError
 │   ├── UnavailableError    UNAVAILABLE: draining
 │   ├── StateError          FAILED_PRECONDITION: not as things stand
 │   ├── OutdatedError       ABORTED: somebody else changed it first
+│   ├── DamagedError        DATA_LOSS: what was kept is not there any more as it was
 │   ├── SilentError         DEADLINE_EXCEEDED: heartbeats stopped
 │   └── DisplacedError      ABORTED: another stream took the channel
 ├── UndecodableError        one frame: answered with a verdict
 ├── EngineError             one batch: its frames are answered ENGINE_ERROR
 ├── EvidenceError           one file: the event goes on without it
+│   └── EvidenceBusyError   UNAVAILABLE: others are served first
 └── SettingsError           the process does not start
 ```
 
@@ -86,6 +88,10 @@ class OutdatedError(RefusedError):
     """Somebody else changed it first."""
 
 
+class DamagedError(RefusedError):
+    """What was kept is gone, or was changed."""
+
+
 class SilentError(RefusedError):
     """The client fell silent for longer than the heartbeat limit."""
 
@@ -104,6 +110,10 @@ class EngineError(VedetteError):
 
 class EvidenceError(VedetteError):
     """A clip, a snapshot or a recording cannot be kept; events go on without it."""
+
+
+class EvidenceBusyError(EvidenceError):
+    """Others are served first; later it may work."""
 
 
 class SettingsError(VedetteError):

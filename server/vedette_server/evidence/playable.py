@@ -18,7 +18,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from vedette_server.data.format import ColorRange, ColorSpace
-from vedette_server.errors import EvidenceError
+from vedette_server.errors import EvidenceBusyError, EvidenceError
 from vedette_server.evidence.encode import PictureEncoder
 from vedette_server.evidence.pixels import make_even
 from vedette_server.evidence.timeline import TICKS
@@ -77,25 +77,27 @@ class Transcoder:
         self._clock = clock
 
     @contextmanager
-    def playable(self, path: str) -> Iterator[Playable]:
+    def playable(self, path: str, is_wanted: Callable[[], bool] = lambda: True) -> Iterator[Playable]:
         """Give a file that browsers play, for as long as the context is open; takes its time, on the caller's thread.
 
         Args:
             path: In the store.
+            is_wanted: Tells whether somebody still waits for it; once False, transcoding stops.
 
         Raises:
-            EvidenceError: It is not kept or cannot be read, no turn came, or it took too long.
+            EvidenceBusyError: No turn came.
+            EvidenceError: It is not kept or cannot be read, it took too long, or nobody waits any more.
         """
         source = self._store.find(path)
         if _is_playable(source):
             yield _described(source, transcoded=False)
             return
         if not self._turns.acquire(timeout=self._max_wait_s):
-            raise EvidenceError(f"other clips are being transcoded; no turn came within {self._max_wait_s:g} s")
+            raise EvidenceBusyError(f"other clips are being transcoded; no turn came within {self._max_wait_s:g} s")
         try:
             draft = self._store.begin("transcoded", source.stem, ".mp4", 0.0)
             try:
-                self._transcode(source, draft.temporary)
+                self._transcode(source, draft.temporary, is_wanted)
             except BaseException:
                 self._store.discard(draft)
                 raise
@@ -106,7 +108,7 @@ class Transcoder:
         finally:
             self._store.discard(draft)
 
-    def _transcode(self, source: Path, target: Path) -> None:
+    def _transcode(self, source: Path, target: Path, is_wanted: Callable[[], bool]) -> None:
         until = self._clock() + self._max_s
         encoder = PictureEncoder(target)
         try:
@@ -114,6 +116,8 @@ class Transcoder:
                 stream = container.streams.video[0]
                 stream.codec_context.thread_count = 1
                 for frame in container.decode(stream):
+                    if not is_wanted():
+                        raise EvidenceError(f"transcoding {source.name} was stopped: nobody waits for it any more")
                     if self._clock() > until:
                         raise EvidenceError(f"transcoding {source.name} took longer than {self._max_s:g} s")
                     picture, colour = _upright(frame)

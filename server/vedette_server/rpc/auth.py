@@ -14,8 +14,13 @@ permissions = ["publish"]
 name = "security desk"
 token = "plain-text-works-too"
 channels = ["*"]
-permissions = ["watch", "administer"]
+permissions = ["watch", "acknowledge"]
 ```
+
+What may be done with the channels that a pattern covers: `publish` their streams; `watch` their sessions, results,
+events and pictures; `acknowledge` their events; `administer`, that is change, check and export. Whoever may
+administer may acknowledge, too, so that a file from before there was `acknowledge` means the same as it did; who may
+only watch may not: it changes what others see.
 
 A changed file is read again within a second, by the next call that asks; when it is broken the old tokens
 stay in force and the log says why. Called from the event loop.
@@ -57,6 +62,7 @@ class Permission(StrEnum):
     PUBLISH = "publish"
     WATCH = "watch"
     ADMINISTER = "administer"
+    ACKNOWLEDGE = "acknowledge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +81,23 @@ class Principal:
 
     def may(self, permission: Permission, channel: str | None) -> bool:
         """Tell whether it may; an empty channel stands for all, which only a pattern `*` covers; None for none."""
-        if permission not in self.permissions:
+        if not self._has(permission):
             return False
         if channel is None:
             return True
         if not channel:
             return "*" in self.channels
         return any(fnmatch.fnmatchcase(channel, pattern) for pattern in self.channels)
+
+    def named_channels(self) -> tuple[str, ...] | None:
+        """Give the channels that it is limited to, where no pattern stands for more than one; None otherwise."""
+        if any(mark in pattern for pattern in self.channels for mark in "*?["):
+            return None
+        return self.channels
+
+    def _has(self, permission: Permission) -> bool:
+        implied = permission is Permission.ACKNOWLEDGE and Permission.ADMINISTER in self.permissions
+        return implied or permission in self.permissions
 
 
 ANYONE = Principal("anyone")
@@ -123,15 +139,23 @@ class Authenticator:
             UnauthenticatedError: No token, or one that is not known.
             ForbiddenError: The token does not cover it.
         """
-        if self._file is None:
-            return ANYONE
-        self._reload()
-        principal = self._principal(_bearer(metadata))
+        principal = self.identify(metadata)
         if not principal.may(Permission(permission), channel):
             target = f"channel {channel!r}" if channel else "anything" if channel is None else "all channels"
             message = f"token {principal.name!r} may not {Permission(permission)} {target}"
             raise ForbiddenError("PERMISSION_DENIED", message, permission=str(permission), channel=channel or "")
         return principal
+
+    def identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Principal:
+        """Tell who calls, for who asks `Principal.may` of each of many channels, or asks again later.
+
+        Raises:
+            UnauthenticatedError: No token, or one that is not known.
+        """
+        if self._file is None:
+            return ANYONE
+        self._reload()
+        return self._principal(_bearer(metadata))
 
     def _principal(self, token: str) -> Principal:
         digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from vedette_server import errors
+from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -38,8 +39,12 @@ _CODES: tuple[tuple[type[errors.VedetteError], grpc.StatusCode], ...] = (
     (errors.UnavailableError, grpc.StatusCode.UNAVAILABLE),
     (errors.StateError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.OutdatedError, grpc.StatusCode.ABORTED),
+    (errors.DamagedError, grpc.StatusCode.DATA_LOSS),
     (errors.SilentError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.DisplacedError, grpc.StatusCode.ABORTED),
+    (StoreUnusableError, grpc.StatusCode.FAILED_PRECONDITION),
+    (errors.EvidenceBusyError, grpc.StatusCode.UNAVAILABLE),
+    (errors.EvidenceError, grpc.StatusCode.FAILED_PRECONDITION),
 )
 
 _log = logging.getLogger(__name__)
@@ -56,8 +61,8 @@ def canonical_code(error: BaseException) -> grpc.StatusCode:
 def rich_status(error: BaseException) -> grpc.Status:
     """Turn an error into a status with code, message and one ErrorInfo.
 
-    Only what a RefusedError or an EngineError says reaches the client; of any other error it learns
-    nothing but that it happened.
+    Only what a RefusedError, an EngineError, or an error of the store or of evidence says reaches the client; of any
+    other error it learns nothing but that it happened.
     """
     code = canonical_code(error)
     reason, message, metadata = _facts(error)
@@ -103,10 +108,15 @@ async def ending(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[N
 
 
 def _facts(error: BaseException) -> tuple[str, str, Mapping[str, str]]:
+    if isinstance(error, StoreUnavailableError | StoreUnusableError):
+        # The store's own reasons, as FULL, would say too little beside those of the services.
+        return f"STORE_{error.reason}", str(error), {}
     if isinstance(error, errors.RefusedError):
         return error.reason, error.message, error.metadata
     if isinstance(error, errors.EngineError):
         return "ENGINE_ERROR", f"the engine failed: {error}", {}
+    if isinstance(error, errors.EvidenceError):
+        return "EVIDENCE_BUSY" if isinstance(error, errors.EvidenceBusyError) else "EVIDENCE_ERROR", str(error), {}
     return "INTERNAL", "the server met an error that it did not foresee; its log tells more", {}
 
 

@@ -179,12 +179,23 @@ def changes_after(connection: Connection, offset: int, channels: Sequence[str] |
     return Changes(found, through, removed)
 
 
+def token_after(last: Stored, wanted: EventFilter) -> str:
+    """Give the token of the page behind an event of this filter, for who shows only some events of a page."""
+    if last.event is None:
+        raise InvalidError("PAGE_TOKEN", f"event {last.event_id!r} is not there: no page begins behind it")
+    return _encoded(float(last.event.start_s), last.event_id, wanted)
+
+
 def _stored(row: Any) -> Stored:
     return Stored(Outcome.SAME, row.event_id, row.number, decode(bytes(row.content)))
 
 
 def _token(row: Any, wanted: EventFilter) -> str:
-    key = json.dumps([row.start_s, row.event_id, _mark(wanted)])
+    return _encoded(row.start_s, row.event_id, wanted)
+
+
+def _encoded(start_s: float, event_id: str, wanted: EventFilter) -> str:
+    key = json.dumps([start_s, event_id, _mark(wanted)])
     return base64.urlsafe_b64encode(key.encode()).decode()
 
 
