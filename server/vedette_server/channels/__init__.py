@@ -1,0 +1,1 @@
+"""The channels that the server knows of: from a file, and made over gRPC."""
