@@ -1439,7 +1439,9 @@ class Source(_message.Message):
     """Connect over TCP where the protocol leaves a choice."""
     @_builtins.property
     def stream(self) -> _stream_pb2.StreamConfig:
-        """How it is streamed: engines, policy, thresholds; its channel and its format are not looked at."""
+        """How it is streamed: engines, policy, thresholds. Its channel is not looked at, of its format only the rotation; resume,
+        takeover, omit_skips and a capture clock are refused.
+        """
 
     def __init__(
         self,
