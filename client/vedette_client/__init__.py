@@ -21,26 +21,44 @@ from vedette_client.errors import (
     AccountMismatchError,
     ClientError,
     ConnectionLostError,
+    IntegrityError,
     OptionsError,
     ProtocolError,
     RefusedError,
     SourceError,
     StreamClosedError,
 )
+from vedette_client.events_chain import ChainHead, Verification
+from vedette_client.events_data import (
+    Acknowledgement,
+    Event,
+    EventFilter,
+    EventKind,
+    EventState,
+    Evidence,
+    EvidenceState,
+    TrailPoint,
+)
+from vedette_client.events_files import ClipInfo
 from vedette_client.flow import Flow
 from vedette_client.options import AnalyzeOptions, Policy, ReconnectOptions, StreamLimits, TlsOptions
 from vedette_client.sessions import SessionInfo, SessionState
 from vedette_client.stream import Stream
 from vedette_client.verdicts import Box, Detection, EngineResult, SkipReason, Verdict
+from vedette_client.watching import ChannelResult, Gap, GapReason, Watch
 
 __all__ = [
     "Account",
     "AccountMismatchError",
+    "Acknowledgement",
     "Analysis",
     "AnalyzeOptions",
     "Box",
+    "ChainHead",
+    "ChannelResult",
     "Client",
     "ClientError",
+    "ClipInfo",
     "ConnectionLostError",
     "Detection",
     "Engine",
@@ -48,7 +66,16 @@ __all__ = [
     "EngineState",
     "EngineTask",
     "EngineVersion",
+    "Event",
+    "EventFilter",
+    "EventKind",
+    "EventState",
+    "Evidence",
+    "EvidenceState",
     "Flow",
+    "Gap",
+    "GapReason",
+    "IntegrityError",
     "OptionsError",
     "Policy",
     "ProtocolError",
@@ -67,5 +94,8 @@ __all__ = [
     "StreamClosedError",
     "StreamLimits",
     "TlsOptions",
+    "TrailPoint",
     "Verdict",
+    "Verification",
+    "Watch",
 ]

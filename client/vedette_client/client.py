@@ -22,17 +22,21 @@ from vedette_client.connection import ChannelPool
 from vedette_client.credentials import checked_token
 from vedette_client.engines import Engines
 from vedette_client.errors import OptionsError
+from vedette_client.events import Events
 from vedette_client.feed import open_source_in_thread
 from vedette_client.options import AnalyzeFields, AnalyzeOptions, ReconnectOptions, StreamLimits, channel_name
 from vedette_client.session import Session
 from vedette_client.sessions import SessionInfo, SessionService
 from vedette_client.status import error_from_rpc
 from vedette_client.stream import Stream
+from vedette_client.watching import Watch, watch_request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from types import TracebackType
 
+    from vedette_client.errors import ConnectionLostError
+    from vedette_client.events_data import EventFilter
     from vedette_client.flow import Flow
     from vedette_client.options import TlsOptions
     from vedette_client.sources.base import Source, SourceFormat, SourcePacket
@@ -69,6 +73,7 @@ class Client:
         self._pool: ChannelPool | None = None
         self._streams: set[Stream] = set()
         self._analyses: set[Analysis] = set()
+        self._watches: set[Watch] = set()
 
     async def __aenter__(self) -> Self:
         self._channels()
@@ -85,6 +90,8 @@ class Client:
             await analysis.close()
         for stream in list(self._streams):
             await stream.close()
+        for watch in list(self._watches):
+            await watch.close()
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
@@ -227,6 +234,61 @@ class Client:
     def engines(self) -> Engines:
         """The server's engines: what there is, what is loaded, which version the channels get."""
         return Engines(self._channels(), self.address)
+
+    @property
+    def events(self) -> Events:
+        """The server's events: find, acknowledge and verify them, and fetch their pictures and clips."""
+        return Events(self._channels(), self.address)
+
+    def watch(
+        self,
+        channels: Sequence[str] = (),
+        *,
+        results: bool = False,
+        events: bool = True,
+        offset: str = "",
+        wanted: EventFilter | None = None,
+        found_only: bool = False,
+        max_results_per_second: float | None = None,
+        on_connection: Callable[[ConnectionLostError | None], None] | None = None,
+    ) -> Watch:
+        """Watch channels: iterate over their news as they come; a lost connection is repaired.
+
+        Events come each change once, none missing and none twice, from the moment when the server first answers or from
+        `offset` on. Results come as far as they are read in time; what is missing is told by a `Gap`.
+
+        Args:
+            channels: Their names; empty: all that the caller may watch, also those that come later.
+            results: Send verdicts.
+            events: Send events.
+            offset: Go on behind `Watch.offset` of an earlier watch; empty: from now on; `earliest`: all that is kept.
+            wanted: Which events; None: all. Its times are not looked at.
+            found_only: Only verdicts in which something was found.
+            max_results_per_second: At most so many verdicts per second and channel; None: all.
+            on_connection: Called when a connection was lost, with the reason, and when one stands, with None.
+
+        Raises:
+            OptionsError: An option is wrong.
+        """
+        request = watch_request(
+            channels,
+            results=results,
+            events=events,
+            offset=offset,
+            wanted=wanted,
+            found_only=found_only,
+            max_results_per_second=max_results_per_second,
+        )
+        watch = Watch(
+            request,
+            pool=self._channels(),
+            address=self.address,
+            reconnect=self._reconnect,
+            on_connection=on_connection,
+            on_close=self._watches.discard,
+        )
+        self._watches.add(watch)
+        return watch
 
     async def health(self, service: str = "", *, timeout_s: float = 5.0) -> str:
         """Ask for the server's health: `SERVING`, `NOT_SERVING`, `SERVICE_UNKNOWN` or `UNKNOWN`.

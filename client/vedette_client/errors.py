@@ -6,6 +6,7 @@ ClientError
 ├── ConnectionLostError     the server cannot be reached, or not again within the time allowed
 ├── ProtocolError           the server broke the contract: report it
 ├── AccountMismatchError    at the end, client and server counted differently: report it
+├── IntegrityError          what came is not what its hash or signature says: do not trust it
 ├── SourceError             the camera, the file or the scene failed
 ├── StreamClosedError       a stream was used after its end
 └── OptionsError            an option is wrong; nothing was sent
@@ -63,6 +64,10 @@ class AccountMismatchError(ClientError):
         told = ", ".join(f"{name}: {ours} here, {theirs} there" for name, (ours, theirs) in differences.items())
         super().__init__(f"the server's closing account differs from the client's: {told}")
         self.differences = dict(differences)
+
+
+class IntegrityError(ClientError):
+    """What came is not what its hash or its signature says; nothing of it was kept."""
 
 
 class SourceError(ClientError):

@@ -19,20 +19,25 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from vedette_client.client import Client as AsyncClient
 from vedette_client.errors import StreamClosedError
 from vedette_client.sync_engines import Engines
+from vedette_client.sync_events import Events
+from vedette_client.sync_watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator, Sequence
     from types import TracebackType
 
     from vedette.v1 import stream_pb2
     from vedette_client.account import Account
     from vedette_client.engines import Engines as AsyncEngines
+    from vedette_client.events import Events as AsyncEvents
+    from vedette_client.events_data import EventFilter
     from vedette_client.flow import Flow
     from vedette_client.options import AnalyzeFields, AnalyzeOptions, ReconnectOptions, StreamLimits, TlsOptions
     from vedette_client.sessions import SessionInfo
     from vedette_client.sources.base import Source, SourceFormat, SourcePacket
     from vedette_client.stream import Stream as AsyncStream
     from vedette_client.verdicts import Verdict
+    from vedette_client.watching import Watch as AsyncWatch
 
 T = TypeVar("T")
 
@@ -215,6 +220,40 @@ class Client:
 
     async def _async_engines(self) -> AsyncEngines:
         return self._client.engines  # it may open a channel, which belongs to the loop
+
+    @property
+    def events(self) -> Events:
+        """The server's events; see `vedette_client.Client.events`."""
+        return Events(self._thread.call(self._async_events()), self._thread.call)
+
+    async def _async_events(self) -> AsyncEvents:
+        return self._client.events
+
+    def watch(
+        self,
+        channels: Sequence[str] = (),
+        *,
+        results: bool = False,
+        events: bool = True,
+        offset: str = "",
+        wanted: EventFilter | None = None,
+        found_only: bool = False,
+        max_results_per_second: float | None = None,
+    ) -> Watch:
+        """Watch channels: iterate over their news as they come; see `vedette_client.Client.watch`."""
+
+        async def begin() -> AsyncWatch:
+            return self._client.watch(
+                channels,
+                results=results,
+                events=events,
+                offset=offset,
+                wanted=wanted,
+                found_only=found_only,
+                max_results_per_second=max_results_per_second,
+            )
+
+        return Watch(self._thread.call(begin()), self._thread.call)
 
     def health(self, service: str = "", *, timeout_s: float = 5.0) -> str:
         """Ask for the server's health; see `vedette_client.Client.health`."""
