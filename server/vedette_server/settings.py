@@ -17,6 +17,7 @@ from pathlib import Path  # noqa: TC003 - the kinds of options are read from the
 from typing import Literal
 
 from vedette_server.settings_declaring import option
+from vedette_server.settings_monitor import EvidenceSettings, MonitorSettings, SinkSettings, StoreSettings
 from vedette_server.settings_texts import read_provider_option, read_weight
 
 Auto = Literal["auto"]
@@ -372,3 +373,7 @@ class Settings:
     log: LogSettings = field(default_factory=LogSettings)
     supervise: SuperviseSettings = field(default_factory=SuperviseSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    evidence: EvidenceSettings = field(default_factory=EvidenceSettings)
+    sinks: SinkSettings = field(default_factory=SinkSettings)

@@ -29,6 +29,7 @@ class EngineLabel:
         task: `detector`, `classifier` or `embedder`.
         labels: Class names by class id.
         extras: Names of the columns after the class, see the manifest.
+        min_score: Lowest score that is reported where its channel does not say otherwise.
     """
 
     name: str
@@ -37,6 +38,7 @@ class EngineLabel:
     task: str
     labels: tuple[str, ...]
     extras: tuple[str, ...] = ()
+    min_score: float = 0.25
 
 
 @dataclass(slots=True)

@@ -128,6 +128,7 @@ class ClipWriter:
         self._clock = clock
         self._lock = threading.Lock()
         self._end_s: float | None = None
+        self._cancelled = ""
         self._next = ring.find_start(at_s, limits.pre_s)
         self._batch = _MASKED_BATCH if policy is EvidencePolicy.MASKED else _BATCH
         self._sink: Sink | None = None
@@ -145,6 +146,10 @@ class ClipWriter:
             end_s = at_s + self._limits.post_s
             self._end_s = end_s if self._end_s is None else max(end_s, self._end_s)
 
+    def cancel(self, why: str) -> None:
+        """Keep nothing of it. Any thread."""
+        self._cancelled = why
+
     def step(self) -> float | None:
         """Write the packets that came; see `Job`."""
         try:
@@ -159,12 +164,18 @@ class ClipWriter:
     def abort(self) -> None:
         """Complete the file with what there is: the server stops."""
         try:
+            self._check()
             self._detail.append("the server stopped before its end")
             self._finish()
         except EvidenceError as error:
             self._fail(error)
 
+    def _check(self) -> None:
+        if self._cancelled:
+            raise EvidenceError(self._cancelled)
+
     def _step(self) -> float | None:
+        self._check()
         came = self._ring.read(self._next, self._batch)
         fresh = [kept for kept in came if kept.index >= self._next]
         if not fresh:
@@ -232,7 +243,8 @@ class ClipWriter:
             raise EvidenceError("; ".join(["no packet came that a clip can begin with", *self._detail]))
         finish(sink)
         filed = self._store.commit(draft)
-        evidence = Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, MEDIA_TYPE, "; ".join(self._detail))
+        detail = "; ".join(self._detail)
+        evidence = Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, MEDIA_TYPE, detail, filed.path)
         self._tell(Clip(evidence, filed.path, first.time_s, self._last_s, tuple(self._keyframes_s)))
 
     def _fail(self, error: EvidenceError) -> None:

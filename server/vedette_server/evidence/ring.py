@@ -95,6 +95,7 @@ class PacketRing:
         self._awaits_keyframe = True
         self._gap = True
         self._last_sequence = -1
+        self._session_from = 0
         self._closed = False
 
     @property
@@ -128,6 +129,7 @@ class PacketRing:
             self._set_extradata(fmt.extradata)
             self._awaits_keyframe = self._gap = True
             self._last_sequence = -1
+            self._session_from = self._next
 
     def feed(self, packet: Packet, *, keyframe: bool | None = None, time_s: float | None = None) -> None:
         """Keep one packet; one that was sent again is known by its sequence and left out.
@@ -184,6 +186,29 @@ class PacketRing:
                 if key.time_s <= at_s - pre_s:
                     break
             return chosen.index
+
+    def index_of(self, sequence: int) -> int | None:
+        """Find a packet of the session that is on, by its number; None: it is not held (any more)."""
+        with self._lock:
+            for kept in reversed(self._kept):
+                if kept.index < self._session_from:
+                    return None
+                if kept.packet.sequence == sequence:
+                    return kept.index
+        return None
+
+    def latest(self) -> Kept | None:
+        """Return the packet that came last; None: nothing is held."""
+        with self._lock:
+            return self._kept[-1] if self._kept else None
+
+    def keyframe_before(self, index: int) -> int:
+        """Return the index of the last keyframe at or before a packet; the oldest there is where there is none."""
+        with self._lock:
+            for key in reversed(self._keys):
+                if key.index <= index:
+                    return key.index
+            return self._keys[0].index if self._keys else self._next
 
     def read(self, index: int, limit: int) -> list[Kept]:
         """Return at most `limit` packets from an index on; from the oldest one on where that is newer."""

@@ -21,6 +21,7 @@ def label_of(manifest: Manifest, backend: str) -> EngineLabel:
         task=manifest.task,
         labels=tuple(manifest.labels),
         extras=manifest.output.extras if isinstance(manifest.output, DetectorOutput) else (),
+        min_score=manifest.defaults.min_score,
     )
 
 

@@ -98,6 +98,7 @@ class Trace:
         recent: Its latest sightings, for its velocity.
         early: What was seen of it before it was confirmed.
         trail: Where it was.
+        size: Width and height of its box where the picture's edge does not cut it.
         gone_s: When it ended; None: it lives.
         given: Another identity has taken over; it does not count until it is seen again.
     """
@@ -113,6 +114,7 @@ class Trace:
     recent: deque[Sighting] = field(default_factory=lambda: deque(maxlen=64))
     early: list[Sighting] = field(default_factory=list)
     trail: Trail = field(default_factory=Trail)
+    size: Point = (0.0, 0.0)
     gone_s: float | None = None
     given: bool = False
     _velocities: dict[Anchor, tuple[Sighting, Point | None]] = field(default_factory=dict)
@@ -147,31 +149,55 @@ class Trace:
         dy = sum((time - middle) * y for time, (_, y) in zip(times, points, strict=True)) / spread
         return dx, dy / aspect
 
+    def see(self, sighting: Sighting) -> None:
+        """Take its latest sighting."""
+        self.box, self.last = sighting.box, sighting
+        x1, y1, x2, y2 = sighting.box
+        self.size = _size(x1, x2, self.size[0]), _size(y1, y2, self.size[1])
+        self.recent.append(sighting)
+        self.trail.add(sighting)
+
     def expected(self, anchor: Anchor, time_s: float) -> Point:
         """Tell where it would be at a time if it had gone on as it was last seen to, normalised; may be outside.
 
-        Where its box touched the picture's edge, the opposite side tells how it moved: the touching one stands still.
+        Where the picture's edge cuts its box, the opposite side tells where it is and how it moves: the box is as large
+        as it was before, and its anchor may be beyond the edge already.
         """
+        x1, y1, x2, y2 = self.last.box
+        low_x, high_x = _completed(x1, x2, self.size[0])
+        low_y, high_y = _completed(y1, y2, self.size[1])
+        x = (low_x + high_x) / 2
+        y = {Anchor.BOTTOM_CENTRE: high_y, Anchor.TOP_CENTRE: low_y}.get(anchor, (low_y + high_y) / 2)
         seen = list(self.recent)
         while len(seen) > 1 and seen[-1].time_s - seen[0].time_s > _WINDOW_S:
             del seen[0]
-        x, y = anchor_of(self.last.box, anchor)
         span = seen[-1].time_s - seen[0].time_s if seen else 0.0
         if span < _SHORTEST_S:
             return x, y
         moved = [(new - old) / span for old, new in zip(seen[0].box, seen[-1].box, strict=True)]
-        rate_x = _whole(self.last.box[0], self.last.box[2], moved[0], moved[2])
-        rate_y = _whole(self.last.box[1], self.last.box[3], moved[1], moved[3])
         ahead = time_s - self.last.time_s
-        return x + rate_x * ahead, y + rate_y * ahead
+        return x + _rate(x1, x2, moved[0], moved[2]) * ahead, y + _rate(y1, y2, moved[1], moved[3]) * ahead
 
 
-def _whole(low: float, high: float, low_rate: float, high_rate: float) -> float:
-    if high > 1 - _EDGE and low >= _EDGE:
+def _is_cut(low: float, high: float) -> tuple[bool, bool]:
+    """Tell whether the picture's edge cuts a box at its lower side alone, and at its higher side alone."""
+    return low < _EDGE and high <= 1 - _EDGE, high > 1 - _EDGE and low >= _EDGE
+
+
+def _size(low: float, high: float, known: float) -> float:
+    return max(high - low, known) if low < _EDGE or high > 1 - _EDGE else high - low
+
+
+def _completed(low: float, high: float, size: float) -> tuple[float, float]:
+    cut_low, cut_high = _is_cut(low, high)
+    return (high - size if cut_low else low), (low + size if cut_high else high)
+
+
+def _rate(low: float, high: float, low_rate: float, high_rate: float) -> float:
+    cut_low, cut_high = _is_cut(low, high)
+    if cut_high:
         return low_rate
-    if low < _EDGE and high <= 1 - _EDGE:
-        return high_rate
-    return (low_rate + high_rate) / 2
+    return high_rate if cut_low else (low_rate + high_rate) / 2
 
 
 @dataclass(slots=True)
@@ -266,10 +292,9 @@ class Traces:
         if not trace.confirmed:
             trace.early.append(sighting)
             del trace.early[:-_MOST_EARLY]
-        trace.label, trace.box, trace.best_score, trace.last = view.label, view.box, view.best_score, sighting
+        trace.label, trace.best_score = view.label, view.best_score
         trace.seen, trace.confirmed = True, trace.confirmed or view.confirmed
-        trace.recent.append(sighting)
-        trace.trail.add(sighting)
+        trace.see(sighting)
         return trace
 
     def _succeed(self, trace: Trace, sightings: Iterable[Sighting], arrivals: Arrivals) -> None:

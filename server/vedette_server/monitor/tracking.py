@@ -109,7 +109,8 @@ class ChannelTracker:
         prefix: What all identities begin with: the session's bare name, or anything that no other tracker has.
         first_number: Number of the first track: a tracker that goes on where another with this prefix ended gets the
             other's `next_number`.
-        sure_score: Detections from here on begin tracks and are matched first; others only continue tracks.
+        sure_score: Detections from here on begin tracks and are matched first; others only continue tracks. May be set
+            anew at any time.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class ChannelTracker:
         self._config = config or TrackingConfig()
         self._prefix = prefix
         self.next_number = first_number
-        self._sure_score = sure_score
+        self.sure_score = sure_score
         self._families = Families()
         self._motion = MotionModel()
         self._tracks: list[_Track] = []
@@ -195,7 +196,7 @@ class ChannelTracker:
             (self._of("family"), frame.families),
             (self._of("label_number"), frame.numbers),
         )
-        sure = np.array(frame.scores) >= self._sure_score
+        sure = np.array(frame.scores) >= self.sure_score
         confirmed = np.array([track.confirmed for track in self._tracks])
         recent = np.array(
             [track.missed == 1 or frame.time_s - track.last_s <= _REVIVED_WITHIN_S for track in self._tracks]
@@ -255,7 +256,7 @@ class ChannelTracker:
         """Choose the sure detections that show something else than those that belong to tracks, best first."""
         taken = np.array([owner is not None for owner in owners], np.bool_)
         candidates = [
-            column for column, owner in enumerate(owners) if owner is None and frame.scores[column] >= self._sure_score
+            column for column, owner in enumerate(owners) if owner is None and frame.scores[column] >= self.sure_score
         ]
         if not candidates:
             return []

@@ -75,6 +75,10 @@ class Watcher(Protocol):
         """Take note that a client is connected; on the event loop."""
         ...
 
+    def changed(self, config: ChannelConfig) -> None:
+        """Take note of another configuration; on the event loop."""
+        ...
+
     def packet(self, packet: Packet) -> None:
         """Take note of a packet that was let in, and set its `time_s`; quick, the session's lock is held."""
         ...

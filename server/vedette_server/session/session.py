@@ -193,6 +193,8 @@ class Session:
             self._books.omit_skips = config.omit_skips
             self._advice.due |= self._intake.set_policy(config.policy, self._books.ledger.send_cursor)
             from_sequence = self._intake.high_water
+        if self._watcher is not None:
+            self._watcher.changed(config)
         self._parts.scheduler.rebind(self)
         self._parts.scheduler.update(self)
         self._ring()

@@ -1,0 +1,329 @@
+"""The monitor of one channel: what its packets, pictures and verdicts mean, for as long as the channel is known.
+
+It outlives sessions, so that identities survive a reconnect. Tracks and rules go by the channel's time line
+(`clock.py`), health by receipt. Time passes for rules with what is judged: an analysed frame, or one in which nothing
+moved; of a camera that sends nothing, nobody knows what is absent.
+
+What the first detector of a channel finds is followed. Health is watched of LIVE channels only: how fast a recording is
+sent says nothing about its camera.
+
+Threads: packets come on the event loop, pictures on the decoder's worker, verdicts on any thread, one at a time;
+time from a ticker. Two locks: one for what goes by verdicts, one for health. The motion gate belongs to the decoder's
+worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vedette_server.data.config import DeliveryPolicy
+from vedette_server.data.outcome import SkipReason
+from vedette_server.data.rules import GateMode
+from vedette_server.errors import UndecodableError
+from vedette_server.monitor.base import Scene
+from vedette_server.monitor.clock import PacketClock
+from vedette_server.monitor.health.camera import CameraHealth
+from vedette_server.monitor.judge import RuleJudge
+from vedette_server.monitor.luma import luma_of
+from vedette_server.monitor.masking import DetectionMasks
+from vedette_server.monitor.motion import MotionGate
+from vedette_server.monitor.tracking import ChannelTracker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from fractions import Fraction
+
+    from vedette_server.data.channel import ChannelRecord
+    from vedette_server.data.config import ChannelConfig
+    from vedette_server.data.event import Event, EventKind
+    from vedette_server.data.packet import Packet
+    from vedette_server.data.rules import WatchConfig
+    from vedette_server.data.verdict import EngineOutcome, Verdict
+    from vedette_server.decode.base import Decoded
+    from vedette_server.evidence.collecting import Collector
+    from vedette_server.monitor.base import Changes, Tracked
+    from vedette_server.monitor.desk import EventDesk
+
+_log = logging.getLogger(__name__)
+
+_UNSOUND = frozenset({SkipReason.UNDECODABLE, SkipReason.LOST_REFERENCE})
+# Where detections are reported from this score on, those from 0.4 on begin tracks; of an engine whose scores are lower,
+# those of twice the lowest that is reported.
+_SURE, _TWICE = 0.4, 2.0
+
+
+@dataclass(slots=True)
+class MonitorFigures:
+    """What a monitor counts: decisions of the gate by reason, and tracks that were confirmed and ended."""
+
+    gate: dict[str, int]
+    tracks_ended: int = 0
+
+
+class ChannelMonitor:
+    """The monitor of one channel.
+
+    Args:
+        record: The channel; it has passed the checks.
+        desk: Where its events go.
+        collector: Keeps its packets and sees to evidence; None: nothing is kept.
+
+    Attributes:
+        figures: What it has counted.
+        live_tracks: How many objects are followed now, confirmed or not.
+        frame_s: When its latest analysed picture was taken; None: there is none.
+    """
+
+    def __init__(self, record: ChannelRecord, desk: EventDesk, collector: Collector | None) -> None:
+        self.name = record.name
+        self.figures = MonitorFigures({})
+        self.live_tracks = 0
+        self.frame_s: float | None = None
+        self.record = record
+        self._desk = desk
+        self.collector = collector
+        self._session = ""
+        self._clock: PacketClock | None = None
+        self._sample_aspect: Fraction | None = None
+        self._judging = threading.Lock()
+        # What no other tracker's identities begin with.
+        self._prefix = secrets.token_hex(6)
+        self._tracker = ChannelTracker(record.watch.tracking, prefix=self._prefix)
+        self._judge = RuleJudge(record.name, record.watch)
+        self._time_s, self._aspect, self._judged_session = 0.0, 1.0, ""
+        self._watching = threading.Lock()
+        self._health = CameraHealth(record.name, record.watch.health)
+        self._health_s = 0.0
+        self._gate = MotionGate(record.watch.gate, record.watch.masks)
+        self._gated: ChannelRecord | None = record
+        self._take_over(record.watch)
+
+    # -- sessions: on the event loop --
+
+    def begin(self, session: str, config: ChannelConfig, now_s: float) -> None:
+        """Take note of a session's connection: the first, or one more.
+
+        Args:
+            session: Its bare name.
+            config: Its configuration.
+            now_s: Seconds since the epoch.
+        """
+        recorded = config.policy is DeliveryPolicy.EVERY_FRAME
+        if session != self._session or self._clock is None:
+            self._session = session
+            self._clock = PacketClock(config.format.time_base, recorded=recorded)
+            self._sample_aspect = config.format.sample_aspect
+            if self.collector is not None:
+                self.collector.begin(config.format)
+        self._clock.recorded = recorded
+        if not recorded:
+            with self._watching:
+                self._tell(self._health.start(self._later(now_s), session))
+
+    def changed(self, config: ChannelConfig) -> None:
+        """Take note of another configuration of the session that is on."""
+        if self._clock is not None:
+            self._clock.recorded = config.policy is DeliveryPolicy.EVERY_FRAME
+
+    def packet(self, packet: Packet) -> None:
+        """Take a packet of the session that began last; sets its `time_s`. Quick."""
+        clock = self._clock
+        if clock is None:
+            return
+        packet.time_s = clock.time_of(packet)
+        if self.collector is not None:
+            self.collector.feed(packet)
+        if not clock.recorded:
+            capture_s = None if packet.capture_wall_ns is None else packet.capture_wall_ns / 1e9
+            with self._watching:
+                received_s = self._later(packet.received_wall_ns / 1e9)
+                self._tell(self._health.packet(received_s, len(packet.data), capture_s, packet.sequence))
+
+    def ended(self, session: str, end_reason: str) -> None:
+        """Take note that a session is over: what it saw is over, too; a camera that was cut off is missed."""
+        if session != self._session:
+            return
+        self._clock = None
+        with self._judging:
+            ended = self._tracker.reset()
+            self.live_tracks = 0
+            if self._time_s:
+                self._tell(self._judge.step(Scene(self._time_s, session, -1, self._aspect, (), ended)))
+        if end_reason == "FINISHED":
+            with self._watching:
+                self._tell(self._health.close(self._health_s))
+
+    # -- pictures: on the decoder's worker --
+
+    def look(self, answers: Sequence[Decoded]) -> None:
+        """Look at decoded pictures: whether the camera is well, and whether anything moves that engines should see."""
+        gated = self.record.watch.gate.mode is GateMode.MOTION
+        clock = self._clock
+        for answer in answers:
+            if answer.picture is None or answer.reason is not None or answer.packet.decode_only:
+                continue
+            received_s = answer.packet.received_wall_ns / 1e9
+            wanted = clock is not None and not clock.recorded and self._health.wants(received_s)
+            if gated or wanted:
+                self._look(answer, received_s, gated=gated, wanted=wanted)
+
+    def _look(self, answer: Decoded, received_s: float, *, gated: bool, wanted: bool) -> None:
+        assert answer.picture is not None  # noqa: S101  # chosen by it
+        try:
+            luma = luma_of(answer.picture, lines=wanted)
+        except UndecodableError:
+            # Its verdict will say so.
+            return
+        if wanted:
+            with self._watching:
+                self._tell(self._health.picture(luma, self._later(received_s)))
+        if gated and not self._passes(luma.grey, answer.packet.time_s):
+            answer.reason = SkipReason.NO_MOTION
+
+    def _passes(self, grey: object, time_s: float) -> bool:
+        record = self.record
+        if record is not self._gated:
+            self._gate.change(record.watch.gate, record.watch.masks)
+            self._gated = record
+        runs = self._gate.decide(grey, time_s, live_tracks=self.live_tracks > 0)  # type: ignore[arg-type]
+        counts = self.figures.gate
+        counts[self._gate.reason.value] = counts.get(self._gate.reason.value, 0) + 1
+        return runs
+
+    # -- verdicts: one at a time --
+
+    def judge(self, verdict: Verdict, min_score: float | None) -> None:
+        """Mask, follow and judge what was found in a frame; gives its detections their tracks.
+
+        Args:
+            verdict: In presentation order; its detections are changed in place.
+            min_score: Lowest score that its channel reports; None: its engine's default.
+        """
+        reason = verdict.reason
+        if reason is not None:
+            self._skipped(verdict, reason)
+            return
+        self._answered(verdict, sound=True)
+        for outcome in verdict.results:
+            if outcome.detections is not None:
+                self._masks.apply(outcome.detections)
+        detector = next((one for one in verdict.results if one.detections is not None), None)
+        time_s = verdict.packet.time_s
+        self.frame_s = time_s
+        if detector is None or not self._follows:
+            return
+        with self._judging:
+            self._go_on(time_s)
+            self._follow(verdict, detector, min_score)
+
+    def _go_on(self, time_s: float) -> None:
+        """Let the time line go on; another session may begin earlier, and then all is followed anew."""
+        if self._judged_session == self._session:
+            self._time_s = max(time_s, self._time_s)
+            return
+        self._judged_session = self._session
+        if time_s < self._time_s:
+            first_number = self._tracker.next_number
+            self._tracker = ChannelTracker(self.record.watch.tracking, prefix=self._prefix, first_number=first_number)
+        self._time_s = time_s
+
+    def _follow(self, verdict: Verdict, detector: EngineOutcome, min_score: float | None) -> None:
+        found, label = detector.detections, detector.engine
+        assert found is not None  # noqa: S101  # chosen by it
+        aspect = self._aspect = self._aspect_of(verdict)
+        floor = label.min_score if min_score is None else min_score
+        self._tracker.sure_score = min(_SURE, _TWICE * floor) if floor > 0 else _SURE
+        tracked: Tracked = self._tracker.update(found, label.labels, self._time_s, aspect)
+        found.track_ids = tracked.track_ids
+        self.live_tracks = len(tracked.tracks)
+        self.figures.tracks_ended += len(tracked.ended)
+        scene = Scene(
+            self._time_s,
+            self._session,
+            verdict.packet.sequence,
+            aspect,
+            tracked.tracks,
+            tracked.ended,
+            f"{label.name}@{label.version}",
+        )
+        self._tell(self._judge.step(scene))
+
+    def _skipped(self, verdict: Verdict, reason: SkipReason) -> None:
+        if reason in _UNSOUND:
+            self._answered(verdict, sound=False)
+        elif reason is SkipReason.NO_MOTION:
+            self._answered(verdict, sound=True)
+            with self._judging:
+                self._time_s = max(self._time_s, verdict.packet.time_s)
+                self._tell(self._judge.tick(self._time_s))
+
+    def _answered(self, verdict: Verdict, *, sound: bool) -> None:
+        clock = self._clock
+        if clock is not None and not clock.recorded:
+            with self._watching:
+                self._tell(self._health.answer(self._later(verdict.packet.received_wall_ns / 1e9), sound))
+
+    def _aspect_of(self, verdict: Verdict) -> float:
+        sample = float(self._sample_aspect or 1)
+        turned = verdict.rotation_degrees in {90, 270}
+        return verdict.width / max(verdict.height, 1) * (1 / sample if turned else sample)
+
+    # -- time and changes --
+
+    def tick(self, now_s: float) -> None:
+        """Let time pass: a camera that sends nothing is noticed. Once a second or so."""
+        with self._watching:
+            self._tell(self._health.tick(self._later(now_s)))
+
+    def change(self, record: ChannelRecord, now_s: float) -> None:
+        """Go by another configuration from now on; it has passed the checks.
+
+        Args:
+            record: The channel as it is wanted now.
+            now_s: Seconds since the epoch.
+        """
+        if self.collector is not None:
+            self.collector.change(record)
+        with self._judging:
+            self._tracker.change(record.watch.tracking)
+            self._tell(self._judge.change(record.watch, self._time_s))
+            self.record = record
+            self._take_over(record.watch)
+        with self._watching:
+            self._tell(self._health.change(record.watch.health, self._later(now_s)))
+
+    def close(self, now_s: float) -> None:
+        """End all that goes on: the channel is forgotten, or the server stops."""
+        with self._judging:
+            self._tracker.reset()
+            self._tell(self._judge.close(self._time_s))
+        with self._watching:
+            self._tell(self._health.close(self._later(now_s)))
+        if self.collector is not None:
+            self.collector.close()
+
+    @property
+    def faults(self) -> tuple[EventKind, ...]:
+        """Kinds of camera faults that go on."""
+        return self._health.faults
+
+    def _take_over(self, watch: WatchConfig) -> None:
+        self._masks = DetectionMasks(watch.masks)
+        self._follows = watch.tracking.enabled or bool(watch.rules) or bool(self.record.stages)
+        self._quiet = frozenset(rule.name for rule in watch.rules if not rule.evidence)
+
+    def _tell(self, changes: Changes) -> None:
+        if changes.events:
+            self._desk.take(changes.events, self.collector, self._wants)
+
+    def _wants(self, event: Event) -> bool:
+        return event.rule not in self._quiet
+
+    def _later(self, time_s: float) -> float:
+        """Let health's time not run back; its lock is held."""
+        self._health_s = max(self._health_s, time_s)
+        return self._health_s
