@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vedette_server.execute.opener import Opener
+    from vedette_server.monitoring import Monitoring
     from vedette_server.session.session import Session
     from vedette_server.settings import Settings
     from vedette_server.trace import Figure, Tracer
@@ -121,6 +122,7 @@ class App:
             steering = EngineService(Steering(engines), authenticator)
             stack.callback(steering.close)
             bell = Bell(loop)
+            monitoring = _open_monitoring(settings, stack)
 
             def over(session: Session) -> None:
                 loop.call_soon_threadsafe(registry.over, session)
@@ -133,6 +135,7 @@ class App:
                 on_over=over,
                 tracer=tracer,
                 decoders=decoders,
+                open_watcher=None if monitoring is None else monitoring.monitors.watch,
             )
             registry = Registry(
                 settings.server.max_channels,
@@ -153,7 +156,7 @@ class App:
                 await server.start()
                 await server.set_serving(serving=True)
                 self._tell_where(server, metrics)
-                ticker = asyncio.create_task(self._tick(streams, registry))
+                ticker = asyncio.create_task(self._tick(streams, registry, monitoring))
                 await self._stop.wait()
                 await self._drain(server, streams, registry)
                 ticker.cancel()
@@ -203,13 +206,15 @@ class App:
                     return
                 raise SettingsError(f"engines.preload: {error}") from error
 
-    async def _tick(self, streams: StreamService, registry: Registry) -> None:
+    async def _tick(self, streams: StreamService, registry: Registry, monitoring: Monitoring | None) -> None:
         interval = self._settings.server.heartbeat_interval_s / TICKS_PER_HEARTBEAT
         told = True
         while True:
             await asyncio.sleep(min(interval, 1.0))
             streams.tick()
             registry.sweep()
+            if monitoring is not None:
+                await asyncio.to_thread(monitoring.tick)
             # A run that hangs tells nobody: it has to be looked for.
             healthy = self._engines is None or self._engines.healthy
             if healthy != told and not self._stop.is_set():
@@ -298,6 +303,15 @@ def _let_go(pipeline: Pipeline, engines: Engines, metrics: Metrics, session: Ses
     engines.leave(session)
     if channel_free:
         metrics.forget(session.identity.channel)
+
+
+def _open_monitoring(settings: Settings, stack: contextlib.ExitStack) -> Monitoring | None:
+    if not settings.monitor.enabled:
+        return None
+    # Whoever monitors nothing pays for nothing.
+    from vedette_server.monitoring import Monitoring  # noqa: PLC0415
+
+    return stack.enter_context(Monitoring(settings, lambda _record: (), lambda *_: None))
 
 
 @contextlib.contextmanager

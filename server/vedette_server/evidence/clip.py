@@ -190,7 +190,7 @@ class ClipWriter:
         return 0.0 if len(fresh) == self._batch else _POLL_S
 
     def _wait(self) -> float | None:
-        if self._ring.closed:
+        if self._ring.closed or self._ring.over:
             self._finish()
             return None
         if self._clock() - self._came_s >= self._limits.idle_s:

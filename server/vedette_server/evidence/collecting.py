@@ -118,6 +118,10 @@ class Collector:
         self.ring.begin(fmt)
         self._begun = True
 
+    def end(self) -> None:
+        """Take note that the session is over: clips end with it."""
+        self.ring.end()
+
     def feed(self, packet: Packet) -> None:
         """Keep a packet, in decoding order; `time_s` is set."""
         if self._begun and self.keeps:

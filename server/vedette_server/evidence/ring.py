@@ -97,6 +97,7 @@ class PacketRing:
         self._last_sequence = -1
         self._session_from = 0
         self._closed = False
+        self._over = False
 
     @property
     def size_bytes(self) -> int:
@@ -112,6 +113,11 @@ class PacketRing:
     def closed(self) -> bool:
         """Whether nothing comes any more."""
         return self._closed
+
+    @property
+    def over(self) -> bool:
+        """Whether the session is over: nothing comes until another begins."""
+        return self._over
 
     @property
     def span_s(self) -> float:
@@ -130,6 +136,11 @@ class PacketRing:
             self._awaits_keyframe = self._gap = True
             self._last_sequence = -1
             self._session_from = self._next
+            self._over = False
+
+    def end(self) -> None:
+        """Take note that the session is over."""
+        self._over = True
 
     def feed(self, packet: Packet, *, keyframe: bool | None = None, time_s: float | None = None) -> None:
         """Keep one packet; one that was sent again is known by its sequence and left out.

@@ -108,6 +108,7 @@ class EvidenceStore:
         self._trouble = ""
         self._lock = threading.Lock()
         self._books: dict[str, _Book] = {}
+        self._named: dict[tuple[str, str], set[str]] = {}
         self._numbers = itertools.count()
         try:
             self._disk.make_folder(self._root / INCOMING)
@@ -205,10 +206,10 @@ class EvidenceStore:
             # Renamed, but not known to be on the disk: a file that nobody was told of would stay.
             self._drop(target)
             with self._lock:
-                self._books.pop(path, None)
+                self._forget(path)
             raise self._failed(f"{target.name} cannot be kept: {in_words(error)}") from error
         with self._lock:
-            self._books[path] = _Book(safe_name(draft.channel), size, draft.time_s)
+            self._note(path, _Book(safe_name(draft.channel), size, draft.time_s))
         self._say("")
         return Filed(path, size, digest)
 
@@ -250,7 +251,17 @@ class EvidenceStore:
         except OSError as error:
             raise self._failed(f"{path} cannot be removed: {in_words(error)}") from error
         with self._lock:
-            return self._books.pop(path, None) is not None
+            return self._forget(path)
+
+    def remove_of(self, channel: str, name: str) -> int:
+        """Remove all files that were filed under a plain name, such as an event's; return how many there were.
+
+        Raises:
+            EvidenceError: The disk does not let one go.
+        """
+        with self._lock:
+            paths = tuple(self._named.get((safe_name(channel), name), ()))
+        return sum(self.remove(path) for path in paths)
 
     def retain(
         self,
@@ -308,7 +319,22 @@ class EvidenceStore:
             if folder == INCOMING or not _DAY.fullmatch(day) or path.suffix == ".jsonl" or not path.is_file():
                 continue
             stat = path.stat()
-            self._books[path.relative_to(self._root).as_posix()] = _Book(folder, stat.st_size, stat.st_mtime)
+            self._note(path.relative_to(self._root).as_posix(), _Book(folder, stat.st_size, stat.st_mtime))
+
+    def _note(self, path: str, book: _Book) -> None:
+        self._books[path] = book
+        self._named.setdefault((book.folder, _stem(path)), set()).add(path)
+
+    def _forget(self, path: str) -> bool:
+        book = self._books.pop(path, None)
+        if book is None:
+            return False
+        key = book.folder, _stem(path)
+        paths = self._named.get(key, set())
+        paths.discard(path)
+        if not paths:
+            self._named.pop(key, None)
+        return True
 
     def _drop(self, path: Path) -> None:
         try:
@@ -325,6 +351,10 @@ class EvidenceStore:
         if trouble != self._trouble:
             self._trouble = trouble
             self._on_state(trouble)
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].partition(".")[0]
 
 
 def day_of(time_s: float) -> str:

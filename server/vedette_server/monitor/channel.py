@@ -148,6 +148,8 @@ class ChannelMonitor:
         if session != self._session:
             return
         self._clock = None
+        if self.collector is not None:
+            self.collector.end()
         with self._judging:
             ended = self._tracker.reset()
             self.live_tracks = 0

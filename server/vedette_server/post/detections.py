@@ -6,6 +6,7 @@ Plain arithmetic; a filter is built when a configuration takes effect and may be
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,19 @@ _SCORE, _CLASS, _EXTRAS = 4, 5, 6
 _INFINITE = float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What further engines said about one object when they last looked at it.
+
+    Attributes:
+        attributes: Name (that of the engine), value and score, 0..1, of each; of one name the best first.
+        embedding: ``float32 [D]``, of length 1: describes its looks; None: no engine does.
+    """
+
+    attributes: tuple[tuple[str, str, float], ...] = ()
+    embedding: NDArray[np.float32] | None = None
+
+
 @dataclass(slots=True)
 class Detections:
     """What a detector found in one frame, best score first; arrays of its own.
@@ -37,6 +51,7 @@ class Detections:
         extras: ``float32 [n, E]``, the engine's further columns; x and y of keypoints are normalised like boxes.
         saturated: The engine had more candidates than it may return, so that some may be missing.
         track_ids: Of which track each is, empty where of none; no entries at all: nothing is followed.
+        attached: What further engines said of each, None where nothing; no entries at all: of none.
     """
 
     boxes: NDArray[np.float32]
@@ -45,6 +60,7 @@ class Detections:
     extras: NDArray[np.float32]
     saturated: bool = False
     track_ids: tuple[str, ...] = ()
+    attached: tuple[Attached | None, ...] = ()
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -58,6 +74,8 @@ class Detections:
         """
         self.boxes, self.scores = self.boxes[kept], self.scores[kept]
         self.class_ids, self.extras = self.class_ids[kept], self.extras[kept]
+        self.track_ids = tuple(compress(self.track_ids, kept))
+        self.attached = tuple(compress(self.attached, kept))
 
 
 class DetectionFilter:

@@ -89,6 +89,17 @@ class Principal:
             return "*" in self.channels
         return any(fnmatch.fnmatchcase(channel, pattern) for pattern in self.channels)
 
+    def require(self, permission: Permission, channel: str | None) -> None:
+        """Say why it may not, where it may not; as `may`.
+
+        Raises:
+            ForbiddenError: It may not.
+        """
+        if not self.may(permission, channel):
+            target = f"channel {channel!r}" if channel else "anything" if channel is None else "all channels"
+            message = f"token {self.name!r} may not {permission} {target}"
+            raise ForbiddenError("PERMISSION_DENIED", message, permission=str(permission), channel=channel or "")
+
     def named_channels(self) -> tuple[str, ...] | None:
         """Give the channels that it is limited to, where no pattern stands for more than one; None otherwise."""
         if any(mark in pattern for pattern in self.channels for mark in "*?["):
@@ -140,10 +151,7 @@ class Authenticator:
             ForbiddenError: The token does not cover it.
         """
         principal = self.identify(metadata)
-        if not principal.may(Permission(permission), channel):
-            target = f"channel {channel!r}" if channel else "anything" if channel is None else "all channels"
-            message = f"token {principal.name!r} may not {Permission(permission)} {target}"
-            raise ForbiddenError("PERMISSION_DENIED", message, permission=str(permission), channel=channel or "")
+        principal.require(Permission(permission), channel)
         return principal
 
     def identify(self, metadata: Iterable[tuple[str, str | bytes]]) -> Principal:

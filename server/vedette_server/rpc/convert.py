@@ -198,6 +198,11 @@ def _write_detections(found: Detections, engine: EngineLabel, wire: analysis_pb2
         box.x_min, box.y_min, box.x_max, box.y_max = corners
     if engine.extras:
         _write_extras(found, engine, wire)
+    if found.track_ids:
+        for detection, track_id in zip(wire.detections, found.track_ids, strict=True):
+            detection.track_id = track_id
+    if found.attached:
+        _write_attached(found, wire)
 
 
 def _write_extras(found: Detections, engine: EngineLabel, wire: analysis_pb2.EngineResult) -> None:
@@ -209,6 +214,17 @@ def _write_extras(found: Detections, engine: EngineLabel, wire: analysis_pb2.Eng
             keypoint.point.x, keypoint.point.y = row[column], row[column + 1]
         for name, column in attributes:
             detection.attributes.add(name=name, value=f"{row[column]:.6g}")
+
+
+def _write_attached(found: Detections, wire: analysis_pb2.EngineResult) -> None:
+    """Add what further engines said about each detection."""
+    for detection, attached in zip(wire.detections, found.attached, strict=True):
+        if attached is None:
+            continue
+        for name, value, score in attached.attributes:
+            detection.attributes.add(name=name, value=value, score=score)
+        if attached.embedding is not None:
+            detection.embedding.extend(attached.embedding.tolist())
 
 
 @functools.lru_cache(maxsize=64)

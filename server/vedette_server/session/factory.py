@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from vedette_server.execute.client import InferenceClient, LoadedInference
     from vedette_server.execute.engines import Engines
     from vedette_server.metrics import Metrics
-    from vedette_server.session.seams import Scheduler
+    from vedette_server.session.identity import Identity
+    from vedette_server.session.seams import Scheduler, Watcher
     from vedette_server.session.session import Session
     from vedette_server.settings import Settings
     from vedette_server.trace import Tracer
@@ -40,6 +41,7 @@ class SessionFactory:
         on_over: Called from any thread when a session is over.
         tracer: Records the way of frames; None: nobody does.
         decoders: Opens decoders; None: those of the CPU.
+        open_watcher: Gives who looks at a session; None: nobody does.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class SessionFactory:
         on_over: Callable[[Session], None],
         tracer: Tracer | None = None,
         decoders: Decoders | None = None,
+        open_watcher: Callable[[Identity, ChannelConfig], Watcher] | None = None,
     ) -> None:
         self._settings = settings
         self._engines = engines
@@ -58,6 +61,7 @@ class SessionFactory:
         self._metrics = metrics
         self._on_over = on_over
         self._tracer = tracer
+        self._open_watcher = open_watcher
         self._decoders = decoders or Decoders(
             PictureLimits(settings.decode.max_width, settings.decode.max_height), metrics.decoders
         )
@@ -132,6 +136,7 @@ class SessionFactory:
             metrics=self._metrics.channel(config.channel, engine),
             on_over=self._on_over,
             trace=None if self._tracer is None else self._tracer.channel(config.channel),
+            open_watcher=self._open_watcher,
         )
 
     def watch(self, session: Session) -> None:

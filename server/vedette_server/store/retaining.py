@@ -39,12 +39,16 @@ class Retention:
         max_age_s: Events that were over longer ago are removed.
         max_events: Of a channel's events, the oldest beyond so many are removed.
         max_bytes: Of a channel's evidence, the oldest beyond so many bytes expires; the events stay.
+        channels: Of these channels only; None: of all.
+        apart: But not of these.
         max_bare_records: So many records without content are kept at the beginning of the chain.
     """
 
     max_age_s: float | None = None
     max_events: int | None = None
     max_bytes: int | None = None
+    channels: tuple[str, ...] | None = None
+    apart: tuple[str, ...] = ()
     max_bare_records: int = 10_000_000
 
 
@@ -78,18 +82,29 @@ def step(connection: Connection, end: Row[Any], wanted: Retention, now_s: float)
     return Removal()
 
 
+def _scope(wanted: Retention) -> list[ColumnElement[bool]]:
+    """Give the conditions that choose the channels."""
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.channels is not None:
+        conditions.append(events.c.channel.in_(wanted.channels))
+    if wanted.apart:
+        conditions.append(events.c.channel.not_in(wanted.apart))
+    return conditions
+
+
 def _aged(connection: Connection, wanted: Retention, now_s: float) -> list[tuple[str, str]]:
     if wanted.max_age_s is None:
         return []
     # What began later cannot be over for so long: the index by start bounds the look.
     edge_s = now_s - wanted.max_age_s
-    return _oldest(connection, and_(events.c.start_s < edge_s, events.c.until_s < edge_s), STEP)
+    aged = and_(events.c.start_s < edge_s, events.c.until_s < edge_s, *_scope(wanted))
+    return _oldest(connection, aged, STEP)
 
 
 def _beyond_count(connection: Connection, wanted: Retention) -> list[tuple[str, str]]:
     if wanted.max_events is None:
         return []
-    counts = select(events.c.channel, func.count().label("count")).group_by(events.c.channel)
+    counts = select(events.c.channel, func.count().label("count")).where(*_scope(wanted)).group_by(events.c.channel)
     for row in connection.execute(counts.having(func.count() > wanted.max_events)).all():
         channel, count = row
         over = and_(events.c.channel == channel, events.c.until_s < FOREVER_S)
@@ -114,7 +129,7 @@ def _beyond_bytes(connection: Connection, wanted: Retention) -> list[EvidenceCha
     if wanted.max_bytes is None:
         return []
     held = func.sum(events.c.evidence_bytes)
-    sums = select(events.c.channel, held).where(events.c.evidence_bytes > 0).group_by(events.c.channel)
+    sums = select(events.c.channel, held).where(events.c.evidence_bytes > 0, *_scope(wanted)).group_by(events.c.channel)
     for channel, total in connection.execute(sums.having(held > wanted.max_bytes)).all():
         return _expiring(connection, channel, int(total) - wanted.max_bytes)
     return []

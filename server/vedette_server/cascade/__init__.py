@@ -1,0 +1,1 @@
+"""The second stage: classifiers and embedders that look closer at what a channel's detector found."""

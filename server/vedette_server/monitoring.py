@@ -1,0 +1,212 @@
+"""Build what monitors channels, and run it: the store of events, evidence, the catalogue of channels, their monitors.
+
+The part of `app.py` that is only there when a server is given a folder or a file of channels. Parts are opened in order
+and closed in reverse: first nothing new begins, then what goes on is ended, its clips are completed, and all is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from vedette_server.channels.catalogue import ChannelCatalogue
+from vedette_server.channels.check import check_record
+from vedette_server.data.channel import RetentionConfig
+from vedette_server.decode.limits import PictureLimits
+from vedette_server.errors import EvidenceError, SettingsError
+from vedette_server.evidence.clip import ClipLimits
+from vedette_server.evidence.collecting import EvidenceParts
+from vedette_server.evidence.store import EvidenceStore
+from vedette_server.evidence.workers import EvidenceWorkers
+from vedette_server.monitor.desk import EventDesk
+from vedette_server.monitor.monitors import Monitors
+from vedette_server.state_dir import StateDir
+from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
+from vedette_server.store.feed import EventFeed
+from vedette_server.store.keeping import StoreKeeper
+from vedette_server.store.recovering import recover
+from vedette_server.store.store import EventStore
+from vedette_server.store.writer import EventWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from vedette_server.data.channel import ChannelRecord
+    from vedette_server.data.verdict import Verdict
+    from vedette_server.evidence.recording import RecordingIndex
+    from vedette_server.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+# What waits to be kept when the server stops has so long.
+LAST_WRITES_S = 10.0
+
+
+class Monitoring:
+    """All that monitors channels.
+
+    Args:
+        settings: All settings; `monitor.enabled` holds.
+        labels: Tells the labels that a channel's engines know; empty: not known yet.
+        publish: Told of every verdict; see `Monitors`.
+
+    Attributes:
+        store: The events.
+        feed: Wakes who follows them.
+        files: Evidence; None: none is kept.
+        catalogue: The channels that are known.
+        monitors: What looks at them.
+        writer: Brings events to the store.
+
+    Raises:
+        SettingsError: Something cannot be used as the settings say.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        labels: Callable[[ChannelRecord], tuple[str, ...]],
+        publish: Callable[[str, str, Verdict, int | None], None],
+    ) -> None:
+        self._settings = settings
+        with contextlib.ExitStack() as stack:
+            self.folder = settings.monitor.state_dir or default_folder()
+            stack.enter_context(StateDir(self.folder))
+            self.store = stack.enter_context(_open_store(settings, self.folder))
+            found = recover(self.store)
+            if found:
+                _log.warning("%d events were left open and are ended now", found)
+            self.feed = EventFeed(self.store.end()[0])
+            self.writer = EventWriter(self.store, capacity=settings.store.queue)
+            stack.callback(self._close_writer)
+            self.files = self._open_files()
+            self.desk = EventDesk(self.writer, self.feed, self.files)
+            self.workers = EvidenceWorkers(settings.evidence.threads, settings.evidence.max_jobs)
+            stack.callback(self.workers.close, LAST_WRITES_S)
+            self.catalogue = ChannelCatalogue(
+                self.folder / "channels.json", settings.monitor.channels_file, partial(self._check, labels)
+            )
+            self.monitors = Monitors(self.catalogue.records(), self.desk, self._parts(), publish)
+            stack.callback(self.monitors.close)
+            stack.callback(self.catalogue.listen(self.monitors.changed))
+            self._remove_orphans()
+            self.keeper = StoreKeeper(
+                self.store,
+                self.files,
+                _retention(settings),
+                self._channel_retentions,
+                self._recordings,
+                self.feed.told,
+                settings.store.retain_interval_s,
+            )
+            self.keeper.start()
+            stack.callback(self.keeper.close)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what goes on, and keep it; may be called twice."""
+        self._stack.close()
+
+    def tick(self) -> None:
+        """Let time pass, and look whether the file of channels changed.
+
+        Once a second or so, never on the event loop.
+        """
+        self.catalogue.reload()
+        self.monitors.tick()
+
+    def _check(self, labels: Callable[[ChannelRecord], tuple[str, ...]], record: ChannelRecord) -> None:
+        check_record(record, labels(record), self._settings.monitor.source_dirs)
+
+    def _close_writer(self) -> None:
+        lost = self.writer.close(LAST_WRITES_S)
+        if lost:
+            _log.error("%d changes of events could not be kept: the store does not answer", lost)
+
+    def _open_files(self) -> EvidenceStore | None:
+        evidence = self._settings.evidence
+        if not evidence.enabled:
+            return None
+        folder = evidence.dir or self.folder / "evidence"
+        try:
+            return EvidenceStore(folder, min_free_bytes=evidence.min_free_bytes, on_state=_say_disk)
+        except EvidenceError as error:
+            raise SettingsError(f"evidence.dir {str(folder)!r} cannot be used: {error}") from error
+
+    def _parts(self) -> EvidenceParts | None:
+        evidence, decode = self._settings.evidence, self._settings.decode
+        if self.files is None:
+            return None
+        return EvidenceParts(
+            self.files,
+            self.workers,
+            ClipLimits(evidence.pre_s, evidence.post_s, evidence.max_clip_s),
+            PictureLimits(decode.max_width, decode.max_height),
+            evidence.ring_bytes,
+            self.desk.evidence,
+        )
+
+    def _remove_orphans(self) -> None:
+        """Remove the files that no event and no recording names, as a crash leaves them."""
+        if self.files is None:
+            return
+        indexes = self._recordings().values()
+
+        def known(path: str) -> bool:
+            name = path.rpartition("/")[2].partition(".")[0]
+            return any(index.knows(path) for index in indexes) or bool(self.store.get_many([name]))
+
+        try:
+            removed = self.files.remove_orphans(known)
+        except EvidenceError as error:
+            _log.warning("files that no event names could not be removed", extra={"error": str(error)})
+            return
+        if removed:
+            _log.warning("%d files that no event names were removed", len(removed))
+
+    def _channel_retentions(self) -> Mapping[str, RetentionConfig]:
+        return {record.name: record.retention for record in self.catalogue.records()}
+
+    def _recordings(self) -> Mapping[str, RecordingIndex]:
+        monitors = self.monitors.all()
+        return {one.name: one.collector.index for one in monitors if one.collector is not None}
+
+
+def default_folder() -> Path:
+    """Return where a user's programs keep their state, by the XDG Base Directory Specification 0.8."""
+    base = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "vedette"
+
+
+def _open_store(settings: Settings, folder: Path) -> EventStore:
+    url = settings.store.url or f"sqlite:///{folder / 'events.db'}"
+    try:
+        return EventStore(url, key_file=folder / "chain.key", timeout_s=settings.store.timeout_s, clock=time.time)
+    except (StoreUnavailableError, StoreUnusableError) as error:
+        raise SettingsError(f"store.url: {error}") from error
+
+
+def _retention(settings: Settings) -> RetentionConfig:
+    store, max_bytes = settings.store, settings.evidence.max_bytes
+    return RetentionConfig(store.max_age_s or None, store.max_events or None, max_bytes or None)
+
+
+def _say_disk(trouble: str) -> None:
+    if trouble:
+        _log.error("evidence is not kept", extra={"error": trouble})
+    else:
+        _log.info("evidence is kept again")

@@ -1,0 +1,203 @@
+"""Open a camera or a file with FFmpeg and hand out its video packets as they are.
+
+The only place of the server that calls cameras. Nothing is transcoded: a packet leaves with the bytes that it has in
+the container; sound is left out. FFmpeg's errors are translated here, without the URL, which may hold a password.
+
+Names of FFmpeg's options are those of version 5 and later: `timeout` of RTSP was `stimeout` before. Which demuxers
+and protocols may be used is fixed for each kind of source: a playlist that comes over HTTP reaches no file, and a file
+that is a playlist is not opened at all.
+
+Threads: one thread at a time uses a source. Nothing stops a read that is on: it ends by itself after its timeout.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import av
+import av.error
+from av.stream import Discard, Disposition
+
+from vedette_server.data.packet import Packet
+from vedette_server.pull.address import Kind
+from vedette_server.pull.describing import codec_of, describe
+from vedette_server.pull.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from av.container import InputContainer
+    from av.packet import Packet as AvPacket
+    from av.video.stream import VideoStream
+
+    from vedette_server.pull.address import Address
+    from vedette_server.pull.options import PullOptions
+
+_FILES = "mov,matroska,mpegts,mpeg,avi,flv,asf,ogg,h264,hevc,obu,ivf,m4v,mjpeg"
+_DEMUXERS = {Kind.RTSP: "rtsp", Kind.HTTP: f"{_FILES},mpjpeg,hls,aac,mp3,ac3,eac3,webvtt", Kind.FILE: _FILES}
+_PROTOCOLS = {
+    Kind.RTSP: "tcp,udp,rtp,srtp,tls",
+    Kind.HTTP: "http,https,httpproxy,tcp,tls,crypto",
+    Kind.FILE: "file",
+}
+# Look no longer than it takes to know codec and size: what is looked at is late.
+_ANALYSE_US = "2000000"
+# Containers whose header can say that the picture lies on its side; the others are not looked into.
+_TURNABLE = {"mov", "mp4", "matroska", "webm"}
+_PROBE_PACKETS = 64
+_ENDLESS = "mpjpeg"
+_PLAYLIST = "hls"
+
+
+class Source:
+    """One open camera or file.
+
+    Args:
+        address: Where it is.
+        options: Timeouts and certificates.
+        prefer_tcp: RTSP over TCP; False: over UDP, and TCP where that is refused.
+
+    Attributes:
+        format: What its packets contain.
+        fps: Pictures per second as the container has it; None when unknown.
+        ends: It is a recording: its duration or its length in bytes is known.
+        bursts: It comes by pieces of several seconds: its packets have to be spread.
+        extent: Its duration and its bytes, to know it again by.
+
+    Raises:
+        SourceError: It cannot be opened, or holds no video that the server takes.
+    """
+
+    def __init__(self, address: Address, options: PullOptions, *, prefer_tcp: bool = True) -> None:
+        self._peeked: deque[AvPacket[VideoStream]] = deque()
+        self._container = _open(address, options, prefer_tcp=prefer_tcp)
+        try:
+            self._stream = self._only_video()
+            codec_of(self._stream)
+            self._demuxed = self._container.demux(self._stream)
+            self.format = describe(self._stream, self._find_rotation())
+        except BaseException:
+            self.close()
+            raise
+        container = self._container
+        name = container.format.name
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        self.fps = float(rate) if rate else None
+        self.extent = (container.duration, container.size)
+        # Cameras that send JPEGs without an end may still name a length, of the first part or of nothing at all.
+        sized = address.kind is not Kind.RTSP and container.size > 0 and name not in {_ENDLESS, _PLAYLIST}
+        self.ends = address.kind is not Kind.RTSP and (container.duration is not None or sized)
+        self.bursts = name == _PLAYLIST
+
+    def packets(self) -> Iterator[Packet]:
+        """Walk once through the packets in decoding order; their sequence numbers are not set.
+
+        Raises:
+            SourceError: Reading failed half-way.
+        """
+        while (packet := self._next()) is not None:
+            if packet.size:
+                yield _plain(packet)
+
+    def close(self) -> None:
+        """Hang up; may be called twice."""
+        self._peeked.clear()
+        self._container.close()
+
+    def _only_video(self) -> VideoStream:
+        """Choose the stream that is no cover picture, and have the others skipped.
+
+        Raises:
+            SourceError: There is none.
+        """
+        videos = self._container.streams.video
+        if not videos:
+            kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
+            raise SourceError(f"there is no video in it (found: {kinds})")
+        chosen = next((v for v in videos if not v.disposition & Disposition.attached_pic), videos[0])
+        for stream in self._container.streams:
+            if stream is not chosen:
+                stream.discard = Discard.all
+        return chosen
+
+    def _find_rotation(self) -> int:
+        """Decode up to the first picture, where the container may turn it; clockwise degrees.
+
+        PyAV shows a stream's display matrix on decoded pictures only. What was read is kept.
+        """
+        if not _TURNABLE & set(self._container.format.name.split(",")):
+            return 0
+        self._stream.codec_context.thread_count = 1
+        for _ in range(_PROBE_PACKETS):
+            try:
+                packet = next(self._demuxed, None)
+                if packet is None:
+                    break
+                self._peeked.append(packet)
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                break  # broken streams are told as they are read
+            if frames:
+                turn = -frames[0].rotation % 360
+                return turn if turn % 90 == 0 else 0
+        return 0
+
+    def _next(self) -> AvPacket[VideoStream] | None:
+        try:
+            return self._peeked.popleft() if self._peeked else next(self._demuxed, None)
+        except (av.error.FFmpegError, OSError) as error:
+            raise SourceError(f"reading failed: {_why(error)}") from None
+
+
+def _open(address: Address, options: PullOptions, *, prefer_tcp: bool) -> InputContainer:
+    path = address.path
+    if path is not None and not path.is_file():
+        raise SourceError("there is no such file" if not path.exists() else "it is no plain file")
+    try:
+        return av.open(
+            address.url,
+            mode="r",
+            format="rtsp" if address.kind is Kind.RTSP else None,
+            options=_options(address, options, prefer_tcp=prefer_tcp),
+            timeout=(options.timeout_s, options.timeout_s),
+        )
+    except (av.error.FFmpegError, OSError) as error:
+        raise SourceError(f"it cannot be opened as video: {_why(error)}") from None
+
+
+def _options(address: Address, options: PullOptions, *, prefer_tcp: bool) -> dict[str, str]:
+    """Put FFmpeg's options together; it leaves out those that its demuxer does not know."""
+    timeout_us = str(round(options.timeout_s * 1_000_000))
+    given = {"protocol_whitelist": _PROTOCOLS[address.kind], "format_whitelist": _DEMUXERS[address.kind]}
+    if address.kind is Kind.FILE:
+        return given
+    given["analyzeduration"] = _ANALYSE_US
+    if options.ca_file is not None:
+        given |= {"tls_verify": "1", "ca_file": str(options.ca_file)}
+    if address.kind is Kind.HTTP:
+        return given | {"rw_timeout": timeout_us}
+    if prefer_tcp:
+        # A lost datagram is a lost picture.
+        given["rtsp_transport"] = "tcp"
+    return given | {"timeout": timeout_us, "allowed_media_types": "video", "fpsprobesize": "0"}
+
+
+def _why(error: Exception) -> str:
+    """Tell an error without the URL that PyAV puts behind it."""
+    if isinstance(error, av.error.ExitError):
+        return "no answer in time"
+    return (error.strerror if isinstance(error, OSError | av.error.FFmpegError) else "") or type(error).__name__
+
+
+def _plain(packet: AvPacket[VideoStream]) -> Packet:
+    return Packet(
+        sequence=0,
+        data=bytes(packet),
+        pts=packet.pts,
+        dts=packet.dts,
+        duration=packet.duration or None,
+        keyframe=packet.is_keyframe,
+        extradata=bytes(packet.get_sidedata("new_extradata")) if packet.has_sidedata("new_extradata") else None,
+        discontinuity=packet.is_corrupt,
+    )

@@ -1,0 +1,58 @@
+"""The folder of what a server keeps of its channels: one server at a time.
+
+Two servers that write one chain of events would each sign heads that the other's events do not stand in.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING, Self
+
+from vedette_server.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+LOCK = "lock"
+
+
+class StateDir:
+    """A folder that is ours until it is closed, or the process is gone.
+
+    Args:
+        path: The folder, made if it is missing, for its owner only.
+
+    Raises:
+        SettingsError: It cannot be used, or another server uses it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SettingsError(f"monitor.state_dir {str(path)!r} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise SettingsError(
+                f"monitor.state_dir {str(path)!r} is used by another server; allowed: a folder of its own for each"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the folder to others; may be called twice."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1

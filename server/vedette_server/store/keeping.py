@@ -1,0 +1,155 @@
+"""Remove what is not to be kept any more: events with their files, files beyond a channel's bytes, old recordings.
+
+A thread of its own goes through it every so often, step by step, so that events are kept meanwhile. What a channel says
+for itself goes before what the settings say. Where a channel has too many bytes, recordings go first.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vedette_server.errors import EvidenceError
+from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
+from vedette_server.store.retaining import Retention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from vedette_server.data.channel import RetentionConfig
+    from vedette_server.evidence.recording import RecordingIndex
+    from vedette_server.evidence.store import EvidenceStore
+    from vedette_server.store.changes import Stored
+    from vedette_server.store.retaining import Removal
+    from vedette_server.store.store import EventStore
+
+_log = logging.getLogger(__name__)
+
+
+class StoreKeeper:
+    """Keeps the store and its files within their limits.
+
+    Args:
+        store: The events.
+        files: Their files; None: there are none.
+        wanted: What holds for channels that do not say otherwise.
+        channels: Tells what channels say for themselves, by name.
+        recordings: Tells the recordings there are, by channel.
+        on_changed: Told of events whose files are gone.
+        interval_s: How often it looks.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        files: EvidenceStore | None,
+        wanted: RetentionConfig,
+        channels: Callable[[], Mapping[str, RetentionConfig]],
+        recordings: Callable[[], Mapping[str, RecordingIndex]],
+        on_changed: Callable[[Stored], None],
+        interval_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._wanted = wanted
+        self._channels = channels
+        self._recordings = recordings
+        self._on_changed = on_changed
+        self._interval_s = interval_s
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="event-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more; may be called twice."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def look(self) -> None:
+        """Remove what is not to be kept now.
+
+        Raises:
+            StoreUnavailableError: The store does not answer now.
+            StoreUnusableError: It cannot be used any more.
+        """
+        own = {name: config for name, config in self._channels().items() if _says(config)}
+        self._retain(_retention(self._wanted, None, tuple(own)))
+        for name, config in own.items():
+            self._retain(_retention(_over(config, self._wanted), (name,), ()))
+        for name, index in self._recordings().items():
+            self._trim(name, index, _over(own[name], self._wanted) if name in own else self._wanted)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_s):
+            try:
+                self.look()
+            except (StoreUnavailableError, StoreUnusableError) as error:
+                _log.warning("what is not kept any more could not be removed", extra={"error": str(error)})
+            except Exception:  # noqa: BLE001 - the next look may go well
+                _log.exception("what is not kept any more could not be removed")
+
+    def _retain(self, wanted: Retention) -> None:
+        for removal in self._store.retain(wanted):
+            self._delete(removal)
+            if self._stopping.is_set():
+                return
+
+    def _delete(self, removal: Removal) -> None:
+        files = self._files
+        if files is not None:
+            for channel, event_id in removal.removed:
+                self._try(partial(files.remove_of, channel, event_id))
+            for stored in removal.expired:
+                if stored.event is not None:
+                    self._try(partial(files.remove_of, stored.event.channel, stored.event.event_id))
+        for stored in removal.expired:
+            self._on_changed(stored)
+
+    def _trim(self, channel: str, index: RecordingIndex, wanted: RetentionConfig) -> None:
+        """Remove a channel's oldest recordings until they are young and few enough."""
+        files = self._files
+        if files is None:
+            return
+        total = files.total_bytes(channel)
+        oldest_s = None if wanted.max_age_s is None else self._clock() - wanted.max_age_s
+        for segment in index.segments:
+            too_old = oldest_s is not None and segment.last_s < oldest_s
+            if not too_old and (wanted.max_bytes is None or total <= wanted.max_bytes):
+                return
+            self._try(partial(files.remove, segment.path))
+            index.forget(segment.path)
+            total -= segment.size_bytes
+
+    @staticmethod
+    def _try(remove: Callable[[], object]) -> None:
+        try:
+            remove()
+        except EvidenceError as error:
+            # It stays, and is told; the next start removes what no event names.
+            _log.warning("a file could not be removed", extra={"error": str(error)})
+
+
+def _says(config: RetentionConfig) -> bool:
+    return not (config.max_age_s is None and config.max_events is None and config.max_bytes is None)
+
+
+def _over(config: RetentionConfig, below: RetentionConfig) -> RetentionConfig:
+    return type(config)(
+        below.max_age_s if config.max_age_s is None else config.max_age_s,
+        below.max_events if config.max_events is None else config.max_events,
+        below.max_bytes if config.max_bytes is None else config.max_bytes,
+    )
+
+
+def _retention(config: RetentionConfig, channels: tuple[str, ...] | None, apart: tuple[str, ...]) -> Retention:
+    return Retention(config.max_age_s, config.max_events, config.max_bytes, channels, apart)
