@@ -17,12 +17,12 @@ from vedette_server.watch.offsets import Offset
 from vedette_server.watch.results import ResultWish
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from vedette_server.errors import VedetteError
     from vedette_server.watch.hub import ResultHub
     from vedette_server.watch.results import ResultQueue
-    from vedette_server.watch.tail import EventTail
+    from vedette_server.watch.tail import Batch, EventTail
     from vedette_server.watch.wanted import WatchWish
 
     Response = watch_pb2.WatchChannelsResponse
@@ -79,7 +79,7 @@ class Watcher:
         self._ending = error
         self._woken.set()
 
-    async def news(self) -> AsyncIterator[Response]:
+    async def news(self) -> AsyncGenerator[Response, None]:
         """Give the messages; the first is there at once and says where the watcher stands.
 
         Raises:
@@ -91,9 +91,12 @@ class Watcher:
         spoke_s = time.monotonic()
         while True:
             self._woken.clear()
+            if self._ending is not None:
+                raise self._ending
             before = self._at
             if self._wish.events:
-                async for response in self._events():
+                batch = await self._tail.read(self._at.events, self._wish.channels, TURN)
+                for response in self._events(batch):
                     yield response
                     spoke_s = time.monotonic()
             for response in self._results():
@@ -137,8 +140,7 @@ class Watcher:
             yield self._gap(watch_pb2.GAP_REASON_EXPIRED, now, only)
         self._at = now
 
-    async def _events(self) -> AsyncIterator[Response]:
-        batch = await self._tail.read(self._at.events, self._wish.channels, TURN)
+    def _events(self, batch: Batch) -> Iterator[Response]:
         if batch.through > self._at.events:
             self._look()
         if batch.removed and batch.through > self._kept_from:
@@ -152,7 +154,7 @@ class Watcher:
         self._at = replace(self._at, events=batch.through)
 
     def _results(self) -> Iterator[Response]:
-        if self._queue is None or self._ending is not None:
+        if self._queue is None:
             return
         for _number in range(TURN):
             missed = self._queue.take_missed()
@@ -201,9 +203,7 @@ class Watcher:
             async with asyncio.timeout(max(0.0, most_s)):
                 await self._woken.wait()
         except TimeoutError:
-            pass
-        if self._ending is not None:
-            raise self._ending
+            return
 
     def _look(self) -> None:
         """Look whether the watch may go on; not for every message."""
