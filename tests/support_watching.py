@@ -323,6 +323,8 @@ class _Channels(channel_pb2_grpc.ChannelServiceServicer):
                 if other.name != path:
                     given.ClearField(other.name)  # type: ignore[arg-type]
             changed.MergeFrom(given)
+        if changed == now:
+            return channel_pb2.UpdateChannelResponse(channel=now)
         return channel_pb2.UpdateChannelResponse(channel=self._keep(changed, now.revision + 1))
 
     async def DeleteChannel(self, request: Any, context: Any) -> channel_pb2.DeleteChannelResponse:  # noqa: N802

@@ -5,6 +5,8 @@
 
 from vedette_client.account import Account
 from vedette_client.analysis import Analysis
+from vedette_client.channels import Applied, Recorded
+from vedette_client.channels_data import Channel, ChannelSnapshot, ChannelStatus, PullState
 from vedette_client.client import Client
 from vedette_client.engine_info import (
     Engine,
@@ -53,9 +55,13 @@ __all__ = [
     "Acknowledgement",
     "Analysis",
     "AnalyzeOptions",
+    "Applied",
     "Box",
     "ChainHead",
+    "Channel",
     "ChannelResult",
+    "ChannelSnapshot",
+    "ChannelStatus",
     "Client",
     "ClientError",
     "ClipInfo",
@@ -79,7 +85,9 @@ __all__ = [
     "OptionsError",
     "Policy",
     "ProtocolError",
+    "PullState",
     "ReconnectOptions",
+    "Recorded",
     "RefusedError",
     "Route",
     "SampledFrame",

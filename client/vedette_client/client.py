@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 
 from vedette_client.analysis import Analysis
+from vedette_client.channels import Channels
 from vedette_client.connection import ChannelPool
 from vedette_client.credentials import checked_token
 from vedette_client.engines import Engines
@@ -234,6 +235,11 @@ class Client:
     def engines(self) -> Engines:
         """The server's engines: what there is, what is loaded, which version the channels get."""
         return Engines(self._channels(), self.address)
+
+    @property
+    def channels(self) -> Channels:
+        """The channels that the server keeps: zones, rules, masks, sources."""
+        return Channels(self._channels(), self.address)
 
     @property
     def events(self) -> Events:

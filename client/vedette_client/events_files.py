@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import secrets
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -39,14 +40,19 @@ class ClipInfo:
 
 
 class _Incoming:
-    """A file that is being written beside its place; its bytes are hashed as they come."""
+    """A file that is written beside its place; its bytes are hashed as they come.
+
+    Threads: each call may block and so runs on a thread of its own, which goes on when nobody waits for it any more;
+    after `discard` it does nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
-        self._file: BinaryIO = self._temporary.open("xb")
+        self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()
+        self._lock = threading.Lock()
+        self._over = False
         self.size_bytes = 0
 
     @property
@@ -54,21 +60,34 @@ class _Incoming:
         return self._hash.hexdigest()
 
     def write(self, data: bytes) -> None:
-        self._hash.update(data)
-        self._file.write(data)
-        self.size_bytes += len(data)
+        with self._lock:
+            if self._over:
+                return
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._temporary.open("xb")
+            self._hash.update(data)
+            self._file.write(data)
+            self.size_bytes += len(data)
 
     def publish(self) -> None:
         """Give the file its name; a file of that name is replaced."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._temporary.replace(self._path)
+        with self._lock:
+            if self._over or self._file is None:
+                return
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._temporary.replace(self._path)
+            self._over = True
 
     def discard(self) -> None:
         """Leave nothing behind; after `publish`: nothing happens."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        with self._lock:
+            self._over = True
+            if self._file is not None:
+                self._file.close()
+                self._temporary.unlink(missing_ok=True)
 
 
 async def receive(
@@ -89,19 +108,18 @@ async def receive(
         IntegrityError: Its length or its hash is wrong; there is no file.
         ProtocolError: The first message does not say what it is.
     """
-    incoming: _Incoming | None = None
+    incoming = _Incoming(path)
     first: Any = None
     try:
         async for piece in pieces:
-            if incoming is None:
+            if first is None:
                 if not piece.HasField("info"):
                     raise ProtocolError(f"the server's first message does not say what {what} is")
                 first = piece
-                incoming = await asyncio.to_thread(_Incoming, path)
             await asyncio.to_thread(incoming.write, piece.data)
             if incoming.size_bytes > first.info.size_bytes:
                 break  # it may never end; the check of the length says so
-        if incoming is None:
+        if first is None:
             raise ProtocolError(f"the server sent nothing of {what}")
         info = _info(first.info)
         check(what, info.sha256, incoming.sha256, info.size_bytes, incoming.size_bytes)
@@ -110,9 +128,8 @@ async def receive(
         await asyncio.to_thread(incoming.publish)
         return info, first
     finally:
+        incoming.discard()
         await pieces.aclose()
-        if incoming is not None:
-            incoming.discard()
 
 
 def check(what: str, said: str, found: str, said_bytes: int | None = None, found_bytes: int = 0) -> None:

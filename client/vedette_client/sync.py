@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from vedette_client.client import Client as AsyncClient
 from vedette_client.errors import StreamClosedError
+from vedette_client.sync_channels import Channels
 from vedette_client.sync_engines import Engines
 from vedette_client.sync_events import Events
 from vedette_client.sync_watching import Watch
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from vedette.v1 import stream_pb2
     from vedette_client.account import Account
+    from vedette_client.channels import Channels as AsyncChannels
     from vedette_client.engines import Engines as AsyncEngines
     from vedette_client.events import Events as AsyncEvents
     from vedette_client.events_data import EventFilter
@@ -220,6 +222,14 @@ class Client:
 
     async def _async_engines(self) -> AsyncEngines:
         return self._client.engines  # it may open a channel, which belongs to the loop
+
+    @property
+    def channels(self) -> Channels:
+        """The channels that the server keeps; see `vedette_client.Client.channels`."""
+        return Channels(self._thread.call(self._async_channels()), self._thread.call)
+
+    async def _async_channels(self) -> AsyncChannels:
+        return self._client.channels
 
     @property
     def events(self) -> Events:

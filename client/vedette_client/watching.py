@@ -172,12 +172,11 @@ class Watch:
         await self.close()
 
     async def _next_message(self) -> watch_pb2.WatchChannelsResponse:
-        if self._call is None:
-            self._open()
+        call = self._call or self._open()
         limit_s = self._silence_s if self.connected else self._reconnect.connect_s
         try:
             async with asyncio.timeout(limit_s):
-                message = await self._call.read()
+                message = await call.read()
         except TimeoutError:
             raise ConnectionLostError(f"the server was silent for {limit_s:g} s") from None
         except asyncio.CancelledError:
@@ -190,11 +189,12 @@ class Watch:
             raise ConnectionLostError("the server ended the watch")
         return message
 
-    def _open(self) -> None:
+    def _open(self) -> Any:
         self._lease = self._pool.acquire(self._address)
         self._request.offset = self.offset
         stub = watch_pb2_grpc.WatchServiceStub(self._lease.channel)
         self._call = stub.WatchChannels(self._request, metadata=self._pool.metadata)
+        return self._call
 
     async def _drop(self, *, broken: bool = False) -> None:
         lease, self._lease = self._lease, None
