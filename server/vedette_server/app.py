@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vedette_server.execute.opener import Opener
-    from vedette_server.monitoring import Monitoring
+    from vedette_server.monitoring_edge import MonitoringEdge
     from vedette_server.session.session import Session
     from vedette_server.settings import Settings
     from vedette_server.trace import Figure, Tracer
@@ -122,7 +122,7 @@ class App:
             steering = EngineService(Steering(engines), authenticator)
             stack.callback(steering.close)
             bell = Bell(loop)
-            monitoring = _open_monitoring(settings, stack)
+            edge = _open_monitoring(settings, stack, engines, bell)
 
             def over(session: Session) -> None:
                 loop.call_soon_threadsafe(registry.over, session)
@@ -135,7 +135,7 @@ class App:
                 on_over=over,
                 tracer=tracer,
                 decoders=decoders,
-                open_watcher=None if monitoring is None else monitoring.monitors.watch,
+                open_watcher=None if edge is None else edge.monitoring.monitors.watch,
             )
             registry = Registry(
                 settings.server.max_channels,
@@ -146,7 +146,8 @@ class App:
             streams = StreamService(
                 settings, registry, factory, authenticator, metrics, bell, version("vedette"), tracer
             )
-            server = Server(settings, streams, SessionService(registry, authenticator), steering)
+            others = () if edge is None else edge.serve(registry, authenticator, loop)
+            server = Server(settings, streams, SessionService(registry, authenticator), steering, others)
             self._server = server
             with self._listening_to_signals(loop):
                 await self._preload(engines)
@@ -156,8 +157,10 @@ class App:
                 await server.start()
                 await server.set_serving(serving=True)
                 self._tell_where(server, metrics)
-                ticker = asyncio.create_task(self._tick(streams, registry, monitoring))
+                ticker = asyncio.create_task(self._tick(streams, registry, edge))
                 await self._stop.wait()
+                if edge is not None:
+                    edge.drain()
                 await self._drain(server, streams, registry)
                 ticker.cancel()
                 await asyncio.gather(ticker, return_exceptions=True)
@@ -206,15 +209,15 @@ class App:
                     return
                 raise SettingsError(f"engines.preload: {error}") from error
 
-    async def _tick(self, streams: StreamService, registry: Registry, monitoring: Monitoring | None) -> None:
+    async def _tick(self, streams: StreamService, registry: Registry, edge: MonitoringEdge | None) -> None:
         interval = self._settings.server.heartbeat_interval_s / TICKS_PER_HEARTBEAT
         told = True
         while True:
             await asyncio.sleep(min(interval, 1.0))
             streams.tick()
             registry.sweep()
-            if monitoring is not None:
-                await asyncio.to_thread(monitoring.tick)
+            if edge is not None:
+                await asyncio.to_thread(edge.monitoring.tick)
             # A run that hangs tells nobody: it has to be looked for.
             healthy = self._engines is None or self._engines.healthy
             if healthy != told and not self._stop.is_set():
@@ -305,13 +308,15 @@ def _let_go(pipeline: Pipeline, engines: Engines, metrics: Metrics, session: Ses
         metrics.forget(session.identity.channel)
 
 
-def _open_monitoring(settings: Settings, stack: contextlib.ExitStack) -> Monitoring | None:
+def _open_monitoring(
+    settings: Settings, stack: contextlib.ExitStack, engines: Engines, bell: Bell
+) -> MonitoringEdge | None:
     if not settings.monitor.enabled:
         return None
     # Whoever monitors nothing pays for nothing.
-    from vedette_server.monitoring import Monitoring  # noqa: PLC0415
+    from vedette_server.monitoring_edge import MonitoringEdge  # noqa: PLC0415
 
-    return stack.enter_context(Monitoring(settings, lambda _record: (), lambda *_: None))
+    return stack.enter_context(contextlib.closing(MonitoringEdge(settings, engines.catalogue, bell)))
 
 
 @contextlib.contextmanager

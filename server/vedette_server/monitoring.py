@@ -59,7 +59,7 @@ class Monitoring:
     Attributes:
         store: The events.
         feed: Wakes who follows them.
-        files: Evidence; None: none is kept.
+        files: Evidence.
         catalogue: The channels that are known.
         monitors: What looks at them.
         writer: Brings events to the store.
@@ -72,7 +72,7 @@ class Monitoring:
         self,
         settings: Settings,
         labels: Callable[[ChannelRecord], tuple[str, ...]],
-        publish: Callable[[str, str, Verdict, int | None], None],
+        publish: Callable[[str, str, Verdict, int | None, str], None],
     ) -> None:
         self._settings = settings
         with contextlib.ExitStack() as stack:
@@ -137,10 +137,8 @@ class Monitoring:
         if lost:
             _log.error("%d changes of events could not be kept: the store does not answer", lost)
 
-    def _open_files(self) -> EvidenceStore | None:
+    def _open_files(self) -> EvidenceStore:
         evidence = self._settings.evidence
-        if not evidence.enabled:
-            return None
         folder = evidence.dir or self.folder / "evidence"
         try:
             return EvidenceStore(folder, min_free_bytes=evidence.min_free_bytes, on_state=_say_disk)
@@ -149,7 +147,7 @@ class Monitoring:
 
     def _parts(self) -> EvidenceParts | None:
         evidence, decode = self._settings.evidence, self._settings.decode
-        if self.files is None:
+        if not evidence.enabled:
             return None
         return EvidenceParts(
             self.files,
@@ -162,8 +160,6 @@ class Monitoring:
 
     def _remove_orphans(self) -> None:
         """Remove the files that no event and no recording names, as a crash leaves them."""
-        if self.files is None:
-            return
         indexes = self._recordings().values()
 
         def known(path: str) -> bool:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from vedette_server.data.verdict import EngineOutcome, Verdict
     from vedette_server.decode.base import Decoded
     from vedette_server.evidence.collecting import Collector
-    from vedette_server.monitor.base import Changes, Tracked
+    from vedette_server.monitor.base import Changes, Tracked, TrackView
     from vedette_server.monitor.desk import EventDesk
 
 _log = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class ChannelMonitor:
         figures: What it has counted.
         live_tracks: How many objects are followed now, confirmed or not.
         frame_s: When its latest analysed picture was taken; None: there is none.
+        seen: The packet of the frame that was followed last, and its tracks.
     """
 
     def __init__(self, record: ChannelRecord, desk: EventDesk, collector: Collector | None) -> None:
@@ -83,6 +84,7 @@ class ChannelMonitor:
         self.figures = MonitorFigures({})
         self.live_tracks = 0
         self.frame_s: float | None = None
+        self.seen: tuple[int, tuple[TrackView, ...]] | None = None
         self.record = record
         self._desk = desk
         self.collector = collector
@@ -242,6 +244,7 @@ class ChannelMonitor:
         tracked: Tracked = self._tracker.update(found, label.labels, self._time_s, aspect)
         found.track_ids = tracked.track_ids
         self.live_tracks = len(tracked.tracks)
+        self.seen = verdict.packet.sequence, tracked.tracks
         self.figures.tracks_ended += len(tracked.ended)
         scene = Scene(
             self._time_s,

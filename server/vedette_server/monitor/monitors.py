@@ -38,7 +38,7 @@ class Monitors:
         records: The channels that are known.
         desk: Where events go.
         parts: What evidence is made with; None: none is kept.
-        publish: Told of every verdict with its channel, its session and its index; quick.
+        publish: Told of every verdict with its channel, its session, its index and its request id; quick.
         clock: Seconds since the epoch.
     """
 
@@ -47,7 +47,7 @@ class Monitors:
         records: Iterable[ChannelRecord],
         desk: EventDesk,
         parts: EvidenceParts | None,
-        publish: Callable[[str, str, Verdict, int | None], None],
+        publish: Callable[[str, str, Verdict, int | None, str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._desk = desk
@@ -157,7 +157,9 @@ class SessionWatcher:
 
     def told(self, verdict: Verdict, index: int | None) -> None:
         """Take note that a verdict was numbered."""
-        self._monitors.publish(self._channel, self._session, verdict, index)
+        # Who streams is told the same.
+        request_id = f"{self._channel}-{verdict.packet.sequence}"
+        self._monitors.publish(self._channel, self._session, verdict, index, request_id)
 
     def ended(self, end_reason: str) -> None:
         """Take note that the session is over."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -13,6 +13,8 @@ from vedette_server.errors import SettingsError
 from vedette_server.rpc.tls import server_credentials
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from vedette_server.rpc.engine_service import EngineService
     from vedette_server.rpc.session_service import SessionService
     from vedette_server.rpc.stream_service import StreamService
@@ -26,6 +28,13 @@ ENGINES = engine_pb2.DESCRIPTOR.services_by_name["EngineService"].full_name
 TRANSPORT_MARGIN = 2
 
 
+class Service(NamedTuple):
+    """A service that some servers have: its full name, and what adds it to a server."""
+
+    name: str
+    add: Callable[[grpc.aio.Server], None]
+
+
 class Server:
     """The listening gRPC server.
 
@@ -34,6 +43,7 @@ class Server:
         streams: The StreamService.
         sessions: The SessionService.
         engines: The EngineService.
+        others: Further services.
 
     Attributes:
         port: The port that it listens on.
@@ -44,7 +54,12 @@ class Server:
     """
 
     def __init__(
-        self, settings: Settings, streams: StreamService, sessions: SessionService, engines: EngineService
+        self,
+        settings: Settings,
+        streams: StreamService,
+        sessions: SessionService,
+        engines: EngineService,
+        others: Sequence[Service] = (),
     ) -> None:
         server = settings.server
         self._grpc = grpc.aio.server(
@@ -61,11 +76,15 @@ class Server:
         stream_pb2_grpc.add_StreamServiceServicer_to_server(streams, self._grpc)
         session_pb2_grpc.add_SessionServiceServicer_to_server(sessions, self._grpc)
         engine_pb2_grpc.add_EngineServiceServicer_to_server(engines, self._grpc)
+        for service in others:
+            service.add(self._grpc)
+        self._names = (STREAMS, SESSIONS, ENGINES, *(service.name for service in others))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         if server.reflection:
-            names = (STREAMS, SESSIONS, ENGINES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._grpc)
+            reflection.enable_server_reflection(
+                (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc
+            )
         self.port = self._listen(settings)
         self.address = f"{_host(settings)}:{self.port}"
 
@@ -93,7 +112,7 @@ class Server:
     async def set_serving(self, *, serving: bool) -> None:
         """Tell the health of the whole and of each service."""
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", STREAMS, SESSIONS, ENGINES):
+        for name in ("", *self._names):
             await self._health.set(name, status)
 
     async def stop(self, grace_s: float) -> None:

@@ -220,6 +220,17 @@ class Registry:
         with self._lock:
             return list(reversed(self._remembered.values()))
 
+    def holder(self, channel: str) -> Session | None:
+        """Return the session that holds a channel; None: nobody does. Any thread."""
+        return self._holders.get(channel)
+
+    def remove(self, channel: str) -> None:
+        """End the session that holds a channel: the channel was deleted."""
+        holder = self._holders.get(channel)
+        if holder is not None:
+            error = NotFoundError("CHANNEL_DELETED", f"channel {channel} was deleted", channel=channel)
+            holder.end("CHANNEL_DELETED", SkipReason.SESSION_LOST, error)
+
     @property
     def live(self) -> list[Session]:
         """The sessions that hold a channel."""

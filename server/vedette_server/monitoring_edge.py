@@ -1,0 +1,135 @@
+"""The gRPC services of monitoring, put together: what happened, what happens now, and the channels.
+
+Lives on the event loop.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vedette.v1 import channel_pb2, channel_pb2_grpc, event_pb2, event_pb2_grpc, watch_pb2, watch_pb2_grpc
+from vedette_server.channels.labels import KnownLabels
+from vedette_server.channels.status import ChannelStatusView
+from vedette_server.decode.limits import PictureLimits
+from vedette_server.evidence.playable import Transcoder
+from vedette_server.evidence.seeking import RecordedFiles
+from vedette_server.monitor.pictures import LatestPictures
+from vedette_server.monitoring import Monitoring
+from vedette_server.rpc.channel_service import ChannelService
+from vedette_server.rpc.event_service import EventService
+from vedette_server.rpc.server import Service
+from vedette_server.rpc.watch_service import WatchService
+from vedette_server.watch.hub import ResultHub
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from vedette_server.evidence.recording import RecordingIndex
+    from vedette_server.execute.catalogue import Catalogue
+    from vedette_server.rpc.auth import Authenticator
+    from vedette_server.rpc.bell import Bell
+    from vedette_server.session.registry import Registry
+    from vedette_server.settings import Settings
+
+
+class MonitoringEdge:
+    """Monitoring and its services.
+
+    Args:
+        settings: All settings; `monitor.enabled` holds.
+        engines: The engines that there are.
+        bell: Wakes watchers.
+
+    Attributes:
+        monitoring: What monitors.
+
+    Raises:
+        SettingsError: Something cannot be used as the settings say.
+    """
+
+    def __init__(self, settings: Settings, engines: Catalogue, bell: Bell) -> None:
+        self._settings = settings
+        self._bell = bell
+        self._hub = ResultHub(bell)
+        self.monitoring = Monitoring(settings, KnownLabels(engines), self._hub.publish)
+        self._services: tuple[EventService, WatchService, ChannelService] | None = None
+
+    def serve(
+        self, registry: Registry, authenticator: Authenticator, loop: asyncio.AbstractEventLoop
+    ) -> tuple[Service, ...]:
+        """Put the services together.
+
+        Args:
+            registry: The sessions.
+            authenticator: Knows who may do what.
+            loop: The event loop.
+        """
+        settings, monitoring = self._settings, self.monitoring
+        self._registry, self._loop = registry, loop
+        limits = PictureLimits(settings.decode.max_width, settings.decode.max_height)
+        transcoder = Transcoder(monitoring.files, settings.evidence.max_transcodes)
+        events = EventService(monitoring.store, monitoring.feed, monitoring.files, transcoder, authenticator)
+        watches = WatchService(
+            self._hub,
+            monitoring.store,
+            monitoring.feed,
+            authenticator,
+            self._bell,
+            most_watchers=settings.monitor.max_watchers,
+        )
+        channels = ChannelService(
+            monitoring.catalogue,
+            authenticator,
+            self._status,
+            LatestPictures(monitoring.monitors, limits),
+            RecordedFiles(monitoring.files, transcoder, self._index_of),
+            self._forget,
+            streamed=self._streamed,
+        )
+        self._services = events, watches, channels
+        return (
+            Service(_name(event_pb2, "Event"), partial(event_pb2_grpc.add_EventServiceServicer_to_server, events)),
+            Service(_name(watch_pb2, "Watch"), partial(watch_pb2_grpc.add_WatchServiceServicer_to_server, watches)),
+            Service(
+                _name(channel_pb2, "Channel"), partial(channel_pb2_grpc.add_ChannelServiceServicer_to_server, channels)
+            ),
+        )
+
+    def drain(self) -> None:
+        """Take no new watchers, and end those there are."""
+        if self._services is not None:
+            self._services[1].drain()
+
+    def close(self) -> None:
+        """End what goes on, and keep it; may be called twice."""
+        for service in self._services or ():
+            service.close()
+        self.monitoring.close()
+
+    def _status(self, channel: str) -> ChannelStatusView | None:
+        session = self._registry.holder(channel)
+        monitor = self.monitoring.monitors.get(channel)
+        if session is None and monitor is None:
+            return None
+        return ChannelStatusView(
+            connected=session is not None and session.connected,
+            session="" if session is None else session.identity.name,
+            frame_time_s=None if monitor is None else monitor.frame_s,
+            faults=() if monitor is None else monitor.faults,
+        )
+
+    def _streamed(self) -> tuple[str, ...]:
+        return tuple(session.identity.channel for session in self._registry.live)
+
+    def _forget(self, channel: str) -> None:
+        self._loop.call_soon_threadsafe(self._registry.remove, channel)
+
+    def _index_of(self, channel: str) -> RecordingIndex | None:
+        monitor = self.monitoring.monitors.get(channel)
+        return None if monitor is None or monitor.collector is None else monitor.collector.index
+
+
+def _name(module: object, service: str) -> str:
+    descriptor = module.DESCRIPTOR.services_by_name[f"{service}Service"]  # type: ignore[attr-defined]
+    return str(descriptor.full_name)
