@@ -1,4 +1,4 @@
-"""Cameras to be called: RTSP and HTTP servers on loopback that can be cut, silenced and brought back; and what calls them."""
+"""Cameras to be called, on loopback, that can be cut off, silenced and brought back; and what calls them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import av
-import numpy as np
+from PIL import Image
 
 from support_sources import drawn, split_nals
 from support_streams import publish_gauge
@@ -66,8 +66,6 @@ def access_units(size: tuple[int, int] = (128, 96), frames: int = 24, gop: int =
 
 
 def jpegs(count: int = 6, size: tuple[int, int] = (128, 96)) -> list[bytes]:
-    from PIL import Image
-
     found = []
     for index in range(count):
         buffer = io.BytesIO()
@@ -441,8 +439,3 @@ async def stack(
             yield Stack(puller, registry, factory, catalogue, pull_options)
         finally:
             await puller.close(10.0)
-
-
-def brightness(picture: np.ndarray) -> float:
-    """What the gauge says of a picture, before it was coded."""
-    return float(picture.mean()) / 256

@@ -1,7 +1,8 @@
 """Open a camera or a file with FFmpeg and hand out its video packets as they are.
 
 The only place of the server that calls cameras. Nothing is transcoded: a packet leaves with the bytes that it has in
-the container; sound is left out. FFmpeg's errors are translated here, without the URL, which may hold a password.
+the container; sound is left out. FFmpeg's errors are translated here, without the URL, which may hold a password. So may
+its messages, which are therefore kept from the log.
 
 Names of FFmpeg's options are those of version 5 and later: `timeout` of RTSP was `stimeout` before. Which demuxers
 and protocols may be used is fixed for each kind of source: a playlist that comes over HTTP reaches no file, and a file
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import av
 import av.error
+import av.logging
 from av.stream import Discard, Disposition
 
 from vedette_server.data.packet import Packet
@@ -144,8 +146,11 @@ class Source:
         return 0
 
     def _next(self) -> AvPacket[VideoStream] | None:
+        if self._peeked:
+            return self._peeked.popleft()
         try:
-            return self._peeked.popleft() if self._peeked else next(self._demuxed, None)
+            with av.logging.Capture():
+                return next(self._demuxed, None)
         except (av.error.FFmpegError, OSError) as error:
             raise SourceError(f"reading failed: {_why(error)}") from None
 
@@ -155,13 +160,14 @@ def _open(address: Address, options: PullOptions, *, prefer_tcp: bool) -> InputC
     if path is not None and not path.is_file():
         raise SourceError("there is no such file" if not path.exists() else "it is no plain file")
     try:
-        return av.open(
-            address.url,
-            mode="r",
-            format="rtsp" if address.kind is Kind.RTSP else None,
-            options=_options(address, options, prefer_tcp=prefer_tcp),
-            timeout=(options.timeout_s, options.timeout_s),
-        )
+        with av.logging.Capture():
+            return av.open(
+                address.url,
+                mode="r",
+                format="rtsp" if address.kind is Kind.RTSP else None,
+                options=_options(address, options, prefer_tcp=prefer_tcp),
+                timeout=(options.timeout_s, options.timeout_s),
+            )
     except (av.error.FFmpegError, OSError) as error:
         raise SourceError(f"it cannot be opened as video: {_why(error)}") from None
 
