@@ -25,7 +25,7 @@ from vedette_server.session.seams import SessionParts
 from vedette_server.session.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Container, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -183,6 +183,51 @@ class ToyListener:
         self.gone = True
 
 
+class ToyWatcher:
+    """Notes all that it is shown; skips pictures of packets that say `quiet`, and fails where it is told to."""
+
+    keeps_pictures = False
+
+    def __init__(self, fails_at: Container[int] = (), on_judge: Callable[[], None] = lambda: None) -> None:
+        self.fails_at = fails_at
+        self.on_judge = on_judge
+        self.calls: list[str] = []
+        self.judged: list[int] = []
+        self.told_indices: dict[int, int | None] = {}
+        self.quiet: set[int] = set()
+        self.inside = 0
+
+    def attached(self, config: ChannelConfig) -> None:
+        self.calls.append("attached")
+
+    def changed(self, config: ChannelConfig) -> None:
+        self.calls.append("changed")
+
+    def packet(self, packet: Packet) -> None:
+        if not packet.decode_only:
+            self.calls.append(f"packet {packet.sequence}")
+
+    def look(self, answers: Sequence[Any]) -> None:
+        for answer in answers:
+            if answer.picture is not None and answer.packet.sequence in self.quiet and answer.reason is None:
+                answer.reason = SkipReason.NO_MOTION
+
+    def judge(self, verdict: Any) -> None:
+        self.inside += 1
+        assert self.inside == 1, "one at a time"
+        self.on_judge()
+        self.judged.append(verdict.packet.sequence)
+        self.inside -= 1
+        if verdict.packet.sequence in self.fails_at:
+            raise RuntimeError("a watcher failed")
+
+    def told(self, verdict: Any, index: int | None) -> None:
+        self.told_indices[verdict.packet.sequence] = index
+
+    def ended(self, end_reason: str) -> None:
+        self.calls.append(f"ended {end_reason}")
+
+
 @dataclass
 class Rig:
     """One session, its fakes, and a client of it."""
@@ -200,6 +245,7 @@ class Rig:
     listener: ToyListener | None = None
     sent: list[str] = field(default_factory=list)
     told: list[tuple[int, Any]] = field(default_factory=list)
+    watcher: ToyWatcher | None = None
 
     def __post_init__(self) -> None:
         self.scheduler = ToyScheduler()
@@ -223,6 +269,7 @@ class Rig:
             scheduler=self.scheduler,
             metrics=self.metrics,
             on_over=self._on_over,
+            open_watcher=None if self.watcher is None else self._watch,
         )
         self.session = Session(
             Identity("toy"),
@@ -232,6 +279,9 @@ class Rig:
             rejoin_through=self.rejoin_through,
             clock=lambda: self.now,
         )
+
+    def _watch(self, identity: Identity, config: ChannelConfig) -> Any:
+        return self.watcher
 
     def _open_decoder(self) -> ToyDecoder:
         decoder = ToyDecoder(self.pictures)

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from support_session import EVERY_FRAME, LIVE, Rig, ToyEngine
+from support_session import EVERY_FRAME, LIVE, Rig, ToyEngine, ToyWatcher
 from vedette_server.data.config import EngineRef
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import UnavailableError
@@ -20,9 +20,10 @@ KINDS = st.sampled_from(["K", "PBB", "PB", "P", "KPP"])
 class SessionMachine(RuleBasedStateMachine):
     """The client obeys its credits, acknowledges, resumes, and keeps what it may have to send again."""
 
-    @initialize(policy=st.sampled_from([LIVE, EVERY_FRAME]), lost=st.sampled_from([0, 0, 3]))
-    def start(self, policy: Any, lost: int) -> None:
-        self.rig = Rig(policy=policy, first_verdict_index=lost, rejoin_through=lost or None)
+    @initialize(policy=st.sampled_from([LIVE, EVERY_FRAME]), lost=st.sampled_from([0, 0, 3]), watched=st.booleans())
+    def start(self, policy: Any, lost: int, watched: bool) -> None:
+        watcher = ToyWatcher(fails_at=range(0, 1000, 5)) if watched else None
+        self.rig = Rig(policy=policy, first_verdict_index=lost, rejoin_through=lost or None, watcher=watcher)
         self.finished = False
         self.ended = False
         self.broken = False
