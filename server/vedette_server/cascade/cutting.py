@@ -21,7 +21,7 @@ from vedette_server.picture.colour import choose_colour
 from vedette_server.picture.convert import MATRIX_UNSAID, RANGE_UNSAID, bgr_into, planes_into
 from vedette_server.picture.describing import device_colour
 from vedette_server.picture.letterbox import SQUARE, Letterbox
-from vedette_server.picture.source import DeviceSource, HostSource
+from vedette_server.picture.source import DeviceSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vedette_engines.cuda.colour import YuvColour
     from vedette_engines.cuda.letterboxing import Surface
     from vedette_server.decode.base import Picture
-    from vedette_server.picture.letterbox import Geometry
+    from vedette_server.picture.source import HostSource
 
 Corners = tuple[float, float, float, float]
 """x1, y1, x2, y2, normalised."""
@@ -84,7 +84,7 @@ class Cut:
         right, bottom = (math.ceil(at * size - 1e-3) for at, size in zip(corners[2:], (width, height), strict=True))
         left, top = min(left, width - 1) // step * step, min(top, height - 1) // step * step
         right, bottom = (-(-end // step) * step for end in (right, bottom))
-        right, bottom = min(max(right, left + 1), width), min(max(bottom, top + 1), height)
+        right, bottom = min(max(right, left + step), width), min(max(bottom, top + step), height)
         return cls(left, top, right - left, bottom - top)
 
 
@@ -188,28 +188,25 @@ class Crop:
             cut = Cut.of(self._corners, pixels.shape[1], pixels.shape[0], even=False)
             bgr_into(_part(pixels, cut), slot, fit)
             return
-        planes: Sequence[NDArray[Any]] = cut_planes(source, self._cut(source))
+        height, width = source.planes[0].shape[:2]
+        planes = cut_planes(source.planes, self._cut(width, height, packed=source.kind.is_packed))
         turn, aspect = self.rotation_degrees, self._cutter.sample_aspect
         planes_into(planes, pixel_format, slot, fit, turn, *colours, aspect)
 
-    def source(self, fit: Letterbox) -> HostSource | DeviceSource | None:
-        """Give the part as it lies in memory; see `Picture`.
+    def source(self, fit: Letterbox) -> DeviceSource | None:
+        """Give the part of a picture in a GPU's memory where it lies; see `Picture`.
 
-        Raises:
-            UndecodableError: The bytes of a still are broken.
+        Of a picture in ordinary memory there is nothing to give: its few pixels are letterboxed sooner than copied,
+        and crops of all sizes would use up the pinned memory that frames are copied through.
         """
-        source: HostSource | DeviceSource | None = self._cutter.host()
-        if source is None:
-            source = self._cutter.picture.source(fit)
-        if source is None:
+        source = self._cutter.picture.source(fit) if self._cutter.host() is None else None
+        if not isinstance(source, DeviceSource):
             return None
-        if isinstance(source, HostSource):
-            cut = self._cut(source)
-            return replace(source, planes=cut_planes(source, cut), place=self._place(fit, cut))
         try:
             surface = source.surface
-            cut = self._cut_of(surface.width, surface.height, packed=surface.kind.is_packed)
-            return replace(source, surface=cut_surface(surface, cut), place=self._place(fit, cut))
+            cut = self._cut(surface.width, surface.height, packed=surface.kind.is_packed)
+            place = fit.place(cut.width, cut.height, self.rotation_degrees, self._cutter.sample_aspect)
+            return replace(source, surface=cut_surface(surface, cut), place=place)
         except BaseException:
             source.release()
             raise
@@ -222,15 +219,8 @@ class Crop:
         picture = self._cutter.picture
         return Cut.of(self._corners, picture.width, picture.height, even=False)
 
-    def _cut(self, source: HostSource) -> Cut:
-        height, width = source.planes[0].shape[:2]
-        return self._cut_of(width, height, packed=source.kind.is_packed)
-
-    def _cut_of(self, width: int, height: int, *, packed: bool) -> Cut:
+    def _cut(self, width: int, height: int, *, packed: bool) -> Cut:
         return Cut.of(coded(self._corners, self.rotation_degrees), width, height, even=not packed)
-
-    def _place(self, fit: Letterbox, cut: Cut) -> Geometry:
-        return fit.place(cut.width, cut.height, self.rotation_degrees, self._cutter.sample_aspect)
 
 
 def enlarged(corners: Corners, margin: float) -> Corners:
@@ -240,10 +230,10 @@ def enlarged(corners: Corners, margin: float) -> Corners:
     return max(x1 - wide, 0.0), max(y1 - high, 0.0), min(x2 + wide, 1.0), min(y2 + high, 1.0)
 
 
-def shows_enough(corners: Corners, picture: Picture) -> bool:
-    """Tell whether there is something to see in a box, normalised to the upright picture."""
+def shows_enough(corners: Corners, width: int, height: int) -> bool:
+    """Tell whether there is something to see in a box, normalised to the upright picture of this size in pixels."""
     x1, y1, x2, y2 = corners
-    return (x2 - x1) * picture.width >= LEAST_SIDE_PX and (y2 - y1) * picture.height >= LEAST_SIDE_PX
+    return (x2 - x1) * width >= LEAST_SIDE_PX and (y2 - y1) * height >= LEAST_SIDE_PX
 
 
 def coded(corners: Corners, rotation_degrees: int) -> Corners:
@@ -260,9 +250,9 @@ def coded(corners: Corners, rotation_degrees: int) -> Corners:
             return corners
 
 
-def cut_planes(source: HostSource, cut: Cut) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], ...]:
+def cut_planes(planes: Sequence[NDArray[Any]], cut: Cut) -> tuple[NDArray[Any], ...]:
     """Look at a part of a picture's planes; nothing is copied. Chroma that pixels share is cut at half the place."""
-    first, *others = source.planes
+    first, *others = planes
     half = Cut(cut.left // 2, cut.top // 2, (cut.width + 1) // 2, (cut.height + 1) // 2)
     return _part(first, cut), *(_part(plane, half) for plane in others)
 

@@ -13,7 +13,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from vedette_server.cascade.seat import check_task
 from vedette_server.errors import VedetteError
 
 if TYPE_CHECKING:
@@ -61,9 +60,7 @@ class StageLoader:
         clock: Monotonic seconds.
     """
 
-    def __init__(
-        self, engines: EngineHouse, tallies: Tallies, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, engines: EngineHouse, tallies: Tallies, clock: Callable[[], float] = time.monotonic) -> None:
         self._engines = engines
         self._tallies = tallies
         self._clock = clock
@@ -74,11 +71,11 @@ class StageLoader:
         self._closed = False
 
     def ask(self, seat: StageSeat) -> None:
-        """Have a stage's engine loaded and the stage seated there, soon; asked again it changes nothing. Never blocks."""
+        """Have a stage's engine loaded and the stage seated there, soon; never blocks. May be asked again."""
         ref = seat.engine
         with self._lock:
             failed = self._failed.get(ref)
-            if self._closed or seat.closed or (failed is not None and self._clock() < failed[1]):
+            if self._closed or seat.is_closed() or (failed is not None and self._clock() < failed[1]):
                 return
             waiting = self._waiting.setdefault(ref, {})
             waiting[seat] = None
@@ -91,8 +88,8 @@ class StageLoader:
         """Let a stage look no more, and its engine go where nobody else needs it. May be called twice."""
         with self._lock:
             self._waiting.get(seat.engine, {}).pop(seat, None)
-        if seat.close():
-            self._engines.leave(seat)
+        seat.close()
+        self._engines.leave(seat)
 
     def failure(self, ref: EngineRef) -> str:
         """Tell why an engine could not be loaded; empty: it could, or was not tried."""
@@ -136,7 +133,7 @@ class StageLoader:
 
     def _seat(self, seat: StageSeat) -> None:
         """Load an engine and take a seat there; blocks."""
-        if seat.closed or seat.runs is not None:
+        if seat.is_closed() or seat.runs is not None:
             return
         # Where it was seated before, and what it ran on was unloaded.
         self._engines.leave(seat)
@@ -146,7 +143,7 @@ class StageLoader:
         if not seat.open():
             return
         self._engines.join(seat)
-        if seat.closed:
+        if seat.is_closed():
             self._engines.leave(seat)
 
     def _fail(self, ref: EngineRef, message: str) -> None:

@@ -76,7 +76,7 @@ def attached_of(results: Iterable[StageResult]) -> Attached | None:
 def _best(engine: EngineLabel, row: NDArray[np.float32]) -> tuple[tuple[str, float], ...]:
     few = min(MOST_CLASSES, len(row))
     chosen = np.argpartition(row, len(row) - few)[-few:]
-    ordered = sorted(((-float(row[index]), int(index)) for index in chosen))
+    ordered = sorted((-float(row[index]), int(index)) for index in chosen)
     labels = engine.labels
     told = [(labels[index] if index < len(labels) else str(index), -score) for score, index in ordered]
     return tuple(one for place, one in enumerate(told) if place == 0 or one[1] >= LEAST_SCORE)

@@ -9,7 +9,6 @@ Threads: any. Its lock is the innermost: engines call `rebind` with theirs held,
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from vedette_server.errors import RefusedError
     from vedette_server.execute.client import InferenceClient
     from vedette_server.picture.slots import Slot
-
-_log = logging.getLogger(__name__)
 
 TASKS = ("classifier", "embedder")
 
@@ -69,9 +66,8 @@ class StageSeat:
         inferences = self._binding.inferences
         return inferences[0].label if self._open and inferences else None
 
-    @property
-    def closed(self) -> bool:
-        """Whether nobody needs it any more."""
+    def is_closed(self) -> bool:
+        """Tell whether nobody needs it any more."""
         return self._closed
 
     def rebind(self, inferences: tuple[InferenceClient, ...]) -> None:
@@ -96,11 +92,10 @@ class StageSeat:
             self._open = not self._closed
             return self._open
 
-    def close(self) -> bool:
-        """Let nobody use it any more; return whether it was in use. May be called twice."""
+    def close(self) -> None:
+        """Let nobody use it any more; may be called twice."""
         with self._lock:
-            was_open, self._open, self._closed = self._open, False, True
-            return was_open
+            self._open, self._closed = False, True
 
     def acquire(self) -> tuple[InferenceClient, Slot] | None:
         """Take a free slot of what it runs on, with that; None when there is none. Never blocks.

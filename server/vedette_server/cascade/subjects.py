@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from vedette_server.cascade.looking import Look
     from vedette_server.cascade.reading import StageResult
+    from vedette_server.cascade.stage import Look
     from vedette_server.data.verdict import EngineLabel
 
-# So many objects are remembered, beyond what a tracker follows at once; then those met first are forgotten.
-MOST_SUBJECTS = 1024
 # After a failure an object is looked at again after so long, twice as long each further time, up to the most.
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 30.0
 _MOST_DOUBLINGS = 6
@@ -51,7 +49,7 @@ class Subject:
             runs: The version that would look: what another one said is out of date. None: not known.
         """
         if self.failures:
-            doubled = FIRST_RETRY_S * 2 ** min(self.failures - 1, _MOST_DOUBLINGS)
+            doubled = math.ldexp(FIRST_RETRY_S, min(self.failures - 1, _MOST_DOUBLINGS))
             return self.begun_s + min(doubled, LONGEST_RETRY_S)
         if self.result is not None and runs is not None and self.result.engine.version != runs.version:
             return -math.inf
@@ -90,8 +88,6 @@ class Subjects:
         """Return an object, as a new one if it is not known."""
         found = self._by_track.get(track_id)
         if found is None:
-            if len(self._by_track) >= MOST_SUBJECTS:
-                self._by_track.pop(next(iter(self._by_track)))
             found = self._by_track[track_id] = Subject(track_id, time_s)
         return found
 
