@@ -1,0 +1,190 @@
+"""A channel's monitor over sessions, clocks, masks, skips and changes of what is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from support_channel_monitor import EPOCH_S, LEFT, RULES, WATCH, Scene, found
+from vedette_server.data.channel import ChannelRecord
+from vedette_server.data.config import DeliveryPolicy
+from vedette_server.data.event import EventKind, EventState
+from vedette_server.data.outcome import SkipReason
+from vedette_server.data.rules import Absence, HealthConfig, Mask, MaskKind, Rule, TrackingConfig, WatchConfig
+
+
+def ids(scene: Scene) -> set[str]:
+    return {
+        track_id
+        for verdict in scene.verdicts
+        for outcome in verdict.results
+        if outcome.detections is not None
+        for track_id in outcome.detections.track_ids
+        if track_id
+    }
+
+
+def test_somebody_who_walks_over_the_line_into_the_zone_gives_one_event_of_each_rule_and_keeps_one_identity() -> None:
+    scene = Scene()
+    scene.walk((0.9, 0.8), (0.2, 0.8), 4.0)
+    scene.monitor.ended("s1", "FINISHED")
+    assert [len(scene.desk.of(rule)) for rule in ("in", "stay", "over")] == [1, 1, 1]
+    assert all(event.state is EventState.ENDED for event in scene.desk.events)
+    (crossing,) = scene.desk.of("over")
+    assert crossing.engine_version == "toy@3"
+    assert crossing.start_s == pytest.approx(EPOCH_S + 4.0 * 4 / 7, abs=0.11)
+    assert len(ids(scene)) == 1
+    assert crossing.track_ids == tuple(ids(scene))
+
+
+def test_identities_survive_a_reconnect_with_the_token_and_begin_anew_where_nobody_was_looking() -> None:
+    scene = Scene()
+    scene.walk((0.9, 0.8), (0.7, 0.8), 2.0)
+    scene.begin("s1", scene.at_s + 1.0)
+    scene.walk((0.65, 0.8), (0.6, 0.8), 1.0)
+    assert len(ids(scene)) == 1
+    scene.monitor.ended("s1", "CLIENT_LOST")
+    scene.begin("s2", scene.at_s + 60.0)
+    scene.walk((0.6, 0.8), (0.6, 0.8), 1.0)
+    assert len(ids(scene)) == 2
+
+
+def test_a_clock_that_jumps_back_neither_ends_tracks_nor_gives_an_event_twice() -> None:
+    scene = Scene()
+    scene.walk((0.9, 0.8), (0.6, 0.8), 2.0)
+    for _ in range(20):
+        scene.frame(found((0.6, 0.8)), capture_s=scene.at_s - 3600)
+    for n in range(20):
+        scene.frame(found((0.6 - 0.02 * n, 0.8)), capture_s=scene.at_s - 3600)
+    assert len(scene.desk.of("over")) == 1
+    assert len(ids(scene)) == 1
+    (crossing,) = scene.desk.of("over")
+    assert crossing.start_s > EPOCH_S + 2.0, "its time goes on from where it was"
+
+
+def test_a_recording_goes_by_its_own_time_however_fast_it_is_sent() -> None:
+    scene = Scene(policy=DeliveryPolicy.EVERY_FRAME)
+    for n in range(40):
+        verdict = scene.frame(found((0.9 - 0.0175 * n, 0.8)))
+        assert verdict.packet.time_s == pytest.approx(EPOCH_S + n / 10, abs=1e-3)
+    assert not [event for event in scene.desk.events if event.kind.of_camera]
+
+
+def test_a_file_that_is_sent_again_is_judged_again_from_its_start() -> None:
+    scene = Scene()
+    scene.walk((0.9, 0.8), (0.2, 0.8), 4.0)
+    scene.monitor.ended("s1", "FINISHED")
+    scene.begin("s2", EPOCH_S)
+    scene.walk((0.9, 0.8), (0.2, 0.8), 4.0)
+    scene.monitor.ended("s2", "FINISHED")
+    assert len(scene.desk.of("over")) == 2
+    assert len(ids(scene)) == 2
+
+
+@pytest.mark.parametrize(("kind", "hidden"), [("privacy", True), ("detection", True), ("motion", False)])
+def test_what_a_mask_hides_is_neither_told_nor_judged(kind: str, hidden: bool) -> None:
+    masks = (Mask(MaskKind(kind), LEFT.vertices),)
+    scene = Scene(watch=replace(WATCH, masks=masks))
+    verdict = [scene.frame(found((0.2, 0.8), (0.8, 0.8))) for _ in range(10)][-1]
+    (outcome,) = verdict.results
+    assert outcome.detections is not None
+    assert len(outcome.detections) == (1 if hidden else 2)
+    assert len(outcome.detections.track_ids) == len(outcome.detections)
+    assert len(scene.desk.of("in")) == (0 if hidden else 1)
+
+
+def test_a_box_at_the_lower_edge_of_the_picture_stands_in_the_mask_that_ends_there() -> None:
+    scene = Scene(watch=replace(WATCH, masks=(Mask(MaskKind.DETECTION, LEFT.vertices),)))
+    (outcome,) = scene.frame(found((0.2, 1.0))).results
+    assert outcome.detections is not None
+    assert len(outcome.detections) == 0
+
+
+def test_the_middle_of_a_box_in_a_privacy_mask_hides_it_though_it_stands_elsewhere() -> None:
+    top = ((0.0, 0.0), (1.0, 0.0), (1.0, 0.5), (0.0, 0.5))
+    scene = Scene(watch=replace(WATCH, masks=(Mask(MaskKind.PRIVACY, top),)))
+    (outcome,) = scene.frame(found((0.5, 0.55), size=0.2)).results
+    assert outcome.detections is not None
+    assert len(outcome.detections) == 0
+
+
+def test_frames_that_are_skipped_do_not_end_a_track() -> None:
+    scene = Scene()
+    for n in range(60):
+        if n % 3:
+            scene.frame(None, SkipReason.SUPERSEDED)
+        else:
+            scene.frame(found((0.9 - 0.01 * n, 0.8)))
+    assert len(ids(scene)) == 1
+    assert len(scene.desk.of("over")) == 1
+
+
+def test_absence_is_judged_while_nothing_moves_but_not_while_nothing_comes() -> None:
+    watch = WatchConfig(zones=(LEFT,), rules=(Rule("nobody", Absence("left", 3.0)),))
+    scene = Scene(watch=watch)
+    scene.frame(found())
+    scene.monitor.tick(scene.at_s + 5.0)
+    assert not scene.desk.of("nobody"), "nobody looked"
+    for _ in range(40):
+        scene.frame(None, SkipReason.NO_MOTION)
+    assert len(scene.desk.of("nobody")) == 1
+
+
+def test_a_camera_that_is_cut_off_is_offline_and_one_that_ends_in_order_is_not() -> None:
+    scene = Scene(watch=replace(WATCH, health=HealthConfig(offline_after_s=3.0)))
+    for _ in range(30):
+        scene.frame(found())
+    scene.monitor.ended("s1", "CLIENT_LOST")
+    scene.monitor.tick(scene.at_s + 4.0)
+    (event,) = scene.desk.events
+    assert event.kind is EventKind.CAMERA_OFFLINE
+    assert scene.monitor.faults == (EventKind.CAMERA_OFFLINE,)
+    scene.begin("s2", scene.at_s + 10.0)
+    scene.frame(found())
+    assert not scene.desk.active
+    scene.monitor.ended("s2", "FINISHED")
+    scene.monitor.tick(scene.at_s + 60.0)
+    assert not scene.desk.active
+
+
+def test_what_is_wanted_may_change_while_it_streams() -> None:
+    scene = Scene()
+    scene.walk((0.3, 0.8), (0.3, 0.8), 2.0)
+    assert [event.rule for event in scene.desk.active] == ["stay"]
+    quiet = replace(RULES[1], evidence=False)
+    scene.monitor.change(ChannelRecord("gate", watch=replace(WATCH, rules=(RULES[0], quiet))), scene.at_s)
+    scene.walk((0.3, 0.8), (0.3, 0.8), 2.0)
+    first, second = scene.desk.of("stay")
+    assert (first.state, second.state) == (EventState.ENDED, EventState.ACTIVE)
+    assert scene.desk.wanted[first.event_id]
+    assert not scene.desk.wanted[second.event_id]
+    assert len(scene.desk.of("in")) == 1, "a rule that stayed as it was goes on"
+    scene.monitor.change(ChannelRecord("gate", watch=WatchConfig()), scene.at_s)
+    assert not scene.desk.active
+    assert not scene.frame(found((0.3, 0.8))).results[0].detections.track_ids  # type: ignore[union-attr]
+
+
+def test_a_channel_without_rules_is_followed_where_it_is_wanted() -> None:
+    scene = Scene(watch=WatchConfig(tracking=TrackingConfig(enabled=True)))
+    scene.walk((0.3, 0.8), (0.4, 0.8), 2.0)
+    assert len(ids(scene)) == 1
+    assert not scene.desk.events
+
+
+@pytest.mark.parametrize(("floor", "followed"), [(0.25, False), (0.1, True)])
+def test_what_begins_a_track_goes_by_what_the_engine_reports(floor: float, followed: bool) -> None:
+    scene = Scene(min_score=floor)
+    for _ in range(10):
+        scene.frame(found((0.3, 0.8), score=0.3))
+    assert bool(ids(scene)) == followed
+
+
+def test_no_detections_at_all_are_no_reason_to_fail() -> None:
+    scene = Scene()
+    verdict = scene.frame(found())
+    (outcome,) = verdict.results
+    assert outcome.detections is not None
+    assert outcome.detections.track_ids == ()
+    assert outcome.detections.boxes.dtype == np.float32
