@@ -269,7 +269,7 @@ class Follower:
             return
         if error.of_sink:
             self._pause.failed(now_s, error.retry_after_s)
-        elif len(group) == 1 and self._late.gives_up(channel, error):
+        if len(group) == 1 and self._late.gives_up(channel, error):
             trouble = self.attempts.bury(group[0], error, self._late.tries(channel), self._clock.time())
             if trouble is None:
                 self._late.settled(channel, group, None)

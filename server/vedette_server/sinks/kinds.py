@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 
 def _webhook(table: Table, _wanted: Wanted) -> Callable[[SinkContext], Sink]:
-    from vedette_server.sinks.webhook import WebhookSink
-    from vedette_server.sinks.webhook_settings import read_webhook
+    from vedette_server.sinks.webhook import WebhookSink  # noqa: PLC0415 - its library
+    from vedette_server.sinks.webhook_settings import read_webhook  # noqa: PLC0415 - its library
 
     settings = read_webhook(table)
     return lambda _context: WebhookSink(settings)
 
 
 def _mqtt(table: Table, wanted: Wanted) -> Callable[[SinkContext], Sink]:
-    from vedette_server.sinks.mqtt import MqttSink
-    from vedette_server.sinks.mqtt_settings import read_mqtt
+    from vedette_server.sinks.mqtt import MqttSink  # noqa: PLC0415 - its library
+    from vedette_server.sinks.mqtt_settings import read_mqtt  # noqa: PLC0415 - its library
 
     settings = read_mqtt(table, wanted)
     return lambda context: MqttSink(settings, wanted, context)
 
 
 def _jsonl(table: Table, _wanted: Wanted) -> Callable[[SinkContext], Sink]:
-    from vedette_server.sinks.jsonl import JsonlSink, read_jsonl
+    from vedette_server.sinks.jsonl import JsonlSink, read_jsonl  # noqa: PLC0415 - its library
 
     settings = read_jsonl(table)
     return lambda _context: JsonlSink(settings)
