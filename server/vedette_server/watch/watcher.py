@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from vedette.v1 import watch_pb2
 from vedette_server.watch.offsets import Offset
 from vedette_server.watch.results import ResultWish
+from vedette_server.watch.tail import Batch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from vedette_server.errors import VedetteError
     from vedette_server.watch.hub import ResultHub
     from vedette_server.watch.results import ResultQueue
-    from vedette_server.watch.tail import Batch, EventTail
+    from vedette_server.watch.tail import EventTail
     from vedette_server.watch.wanted import WatchWish
 
     Response = watch_pb2.WatchChannelsResponse
@@ -94,12 +96,7 @@ class Watcher:
             if self._ending is not None:
                 raise self._ending
             before = self._at
-            if self._wish.events:
-                batch = await self._tail.read(self._at.events, self._wish.channels, TURN)
-                for response in self._events(batch):
-                    yield response
-                    spoke_s = time.monotonic()
-            for response in self._results():
+            for response in chain(self._events(await self._more_events()), self._results()):
                 yield response
                 spoke_s = time.monotonic()
             # Who has moved on may have more before it.
@@ -139,6 +136,11 @@ class Watcher:
             only = next(iter(channels)) if len(channels) == 1 else ""
             yield self._gap(watch_pb2.GAP_REASON_EXPIRED, now, only)
         self._at = now
+
+    async def _more_events(self) -> Batch:
+        if not self._wish.events:
+            return Batch((), self._at.events)
+        return await self._tail.read(self._at.events, self._wish.channels, TURN)
 
     def _events(self, batch: Batch) -> Iterator[Response]:
         if batch.through > self._at.events:
