@@ -166,7 +166,7 @@ def test_http_does_not_redirect_to_files(tmp_path: Path) -> None:
 def test_a_camera_that_stays_silent_is_given_up_in_time(scheme: str) -> None:
     with silent() as camera:
         began = time.monotonic()
-        with pytest.raises(SourceError):
+        with pytest.raises(SourceError, match="no answer within"):
             Source(check_url(f"{scheme}://{camera.host}/cam", ()), QUICK)
         assert 0.3 < time.monotonic() - began < 8
 
@@ -175,7 +175,7 @@ def test_a_camera_that_falls_silent_is_given_up_in_time() -> None:
     with (
         Camera(Rtsp(access_units(), stall_after=40)) as camera,
         opened(f"rtsp://{camera.host}/cam") as source,
-        pytest.raises(SourceError, match="reading failed"),
+        pytest.raises(SourceError, match="reading failed: no answer within"),
     ):
         for _ in source.packets():
             pass
@@ -294,10 +294,13 @@ def secure_web(folder: Path, authority: trustme.CA) -> Iterator[str]:
 def test_where_certificates_are_asked_for_others_are_refused(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4")
     ours, theirs = trustme.CA(), trustme.CA()
-    with ours.cert_pem.tempfile() as ours_pem, theirs.cert_pem.tempfile() as theirs_pem:
-        with secure_web(tmp_path, ours) as url:
-            for ca_file in (None, Path(ours_pem)):
-                with opened(f"{url}/clip.mp4", options=replace(QUICK, ca_file=ca_file)) as source:
-                    assert len(list(source.packets())) == 24
-            with pytest.raises(SourceError, match="cannot be opened"):
-                Source(check_url(f"{url}/clip.mp4", ()), replace(QUICK, ca_file=Path(theirs_pem)))
+    with (
+        ours.cert_pem.tempfile() as ours_pem,
+        theirs.cert_pem.tempfile() as theirs_pem,
+        secure_web(tmp_path, ours) as url,
+    ):
+        for ca_file in (None, Path(ours_pem)):
+            with opened(f"{url}/clip.mp4", options=replace(QUICK, ca_file=ca_file)) as source:
+                assert len(list(source.packets())) == 24
+        with pytest.raises(SourceError, match="cannot be opened"):
+            Source(check_url(f"{url}/clip.mp4", ()), replace(QUICK, ca_file=Path(theirs_pem)))

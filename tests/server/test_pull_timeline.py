@@ -1,4 +1,4 @@
-"""A camera's time goes on over breaks; a recording's packets are due by its clock; lost cameras are left alone longer."""
+"""Times go on over breaks; a recording is paced by its clock; a lost camera is left alone for longer and longer."""
 
 from __future__ import annotations
 

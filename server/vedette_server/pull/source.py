@@ -1,8 +1,8 @@
 """Open a camera or a file with FFmpeg and hand out its video packets as they are.
 
 The only place of the server that calls cameras. Nothing is transcoded: a packet leaves with the bytes that it has in
-the container; sound is left out. FFmpeg's errors are translated here, without the URL, which may hold a password. So may
-its messages, which are therefore kept from the log.
+the container; sound is left out. FFmpeg's errors are translated here, without the URL, which may hold a password.
+So may its messages, which are therefore kept from the log.
 
 Names of FFmpeg's options are those of version 5 and later: `timeout` of RTSP was `stimeout` before. Which demuxers
 and protocols may be used is fixed for each kind of source: a playlist that comes over HTTP reaches no file, and a file
@@ -13,6 +13,7 @@ Threads: one thread at a time uses a source. Nothing stops a read that is on: it
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,7 @@ class Source:
     """
 
     def __init__(self, address: Address, options: PullOptions, *, prefer_tcp: bool = True) -> None:
+        self._timeout_s = options.timeout_s
         self._peeked: deque[AvPacket[VideoStream]] = deque()
         self._container = _open(address, options, prefer_tcp=prefer_tcp)
         try:
@@ -148,17 +150,19 @@ class Source:
     def _next(self) -> AvPacket[VideoStream] | None:
         if self._peeked:
             return self._peeked.popleft()
+        began_s = time.monotonic()
         try:
             with av.logging.Capture():
                 return next(self._demuxed, None)
         except (av.error.FFmpegError, OSError) as error:
-            raise SourceError(f"reading failed: {_why(error)}") from None
+            raise SourceError(f"reading failed: {_why(error, began_s, self._timeout_s)}") from None
 
 
 def _open(address: Address, options: PullOptions, *, prefer_tcp: bool) -> InputContainer:
     path = address.path
     if path is not None and not path.is_file():
         raise SourceError("there is no such file" if not path.exists() else "it is no plain file")
+    began_s = time.monotonic()
     try:
         with av.logging.Capture():
             return av.open(
@@ -169,7 +173,7 @@ def _open(address: Address, options: PullOptions, *, prefer_tcp: bool) -> InputC
                 timeout=(options.timeout_s, options.timeout_s),
             )
     except (av.error.FFmpegError, OSError) as error:
-        raise SourceError(f"it cannot be opened as video: {_why(error)}") from None
+        raise SourceError(f"it cannot be opened as video: {_why(error, began_s, options.timeout_s)}") from None
 
 
 def _options(address: Address, options: PullOptions, *, prefer_tcp: bool) -> dict[str, str]:
@@ -189,10 +193,13 @@ def _options(address: Address, options: PullOptions, *, prefer_tcp: bool) -> dic
     return given | {"timeout": timeout_us, "allowed_media_types": "video", "fpsprobesize": "0"}
 
 
-def _why(error: Exception) -> str:
-    """Tell an error without the URL that PyAV puts behind it."""
-    if isinstance(error, av.error.ExitError):
-        return "no answer in time"
+def _why(error: Exception, began_s: float, timeout_s: float) -> str:
+    """Tell an error without the URL that PyAV puts behind it.
+
+    Demuxers that are interrupted make errors of their own of it, which say nothing of time.
+    """
+    if isinstance(error, av.error.ExitError) or time.monotonic() - began_s >= timeout_s:
+        return f"no answer within {timeout_s:g} s"
     return (error.strerror if isinstance(error, OSError | av.error.FFmpegError) else "") or type(error).__name__
 
 
