@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 _LARGEST = 2**63 - 1
+_LONGEST_S = 315_576_000_000  # what a Duration can say
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +167,9 @@ def seconds(key: str, field: str, *, needed: bool = False, default: float | None
     """Make the entry of a length of time, in seconds here and a Duration there."""
 
     def read(value: Any, place: Place) -> duration_pb2.Duration:
-        nanos = round(as_number(value, place) * 1e9)
-        if not 0 <= nanos <= 315_576_000_000 * 10**9:
+        if not 0 <= (found_s := as_number(value, place)) <= _LONGEST_S:
             place.refuse(value, "seconds, 0 or more")
+        nanos = round(found_s * 1e9)
         return duration_pb2.Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
 
     def write(value: duration_pb2.Duration) -> float:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vedette_client.cli import events_choosing as choosing
 from vedette_client.cli import reach as to
 from vedette_client.cli.tally import told
+from vedette_client.cli.watch_wanted import Wanted
+from vedette_client.errors import OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vedette_client import SessionInfo
+    from vedette_client.client import Client
     from vedette_client.reach import Reach
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -26,30 +30,82 @@ _STYLES = {"connected": "green", "detached": "yellow", "ended": "dim"}
 _MARGIN = 4
 
 Once = Annotated[bool, typer.Option("--once", help="Show the sessions once, all of them, and end.")]
-ChannelName = Annotated[
-    str | None, typer.Option("--channel", metavar="NAME", help="Show only this channel's sessions. Default: all.")
+ChannelNames = Annotated[
+    list[str] | None,
+    typer.Option("--channel", metavar="NAME", help="Only of this channel; may be repeated. Default: of all."),
 ]
-Every = Annotated[float, typer.Option("--every", metavar="S", min=0.1, help="Seconds between two looks.")]
+Every = Annotated[
+    float | None,
+    typer.Option("--every", metavar="S", min=0.1, help="Seconds between two looks at the sessions. Default: 1."),
+]
+Events = Annotated[bool, typer.Option("--events", help="Show events as they begin, change and end, a line each.")]
+Results = Annotated[bool, typer.Option("--results", help="Show what is found in each frame, a line each.")]
+FoundOnly = Annotated[bool, typer.Option("--found-only", help="Only results in which something was found.")]
+Since = Annotated[
+    str,
+    typer.Option(
+        "--since",
+        metavar="OFFSET|earliest",
+        show_default=False,
+        help="Go on behind this offset; earliest: from the oldest event that is kept on. Default: from now on.",
+    ),
+]
+Count = Annotated[
+    int | None, typer.Option("--count", metavar="N", min=1, help="End after so many lines. Default: at Ctrl-C.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Write lines of JSON, for programs.")]
 
 
 @app.command("watch")
 def watch(
     server: to.Server = to.DEFAULT_SERVER,
+    channel: ChannelNames = None,
     once: Once = False,
-    channel: ChannelName = None,
-    every: Every = 1.0,
+    every: Every = None,
+    events: Events = False,
+    results: Results = False,
+    rule: choosing.Rules = None,
+    kind: choosing.Kinds = None,
+    label: choosing.Labels = None,
+    unseen: choosing.Unseen = False,
+    found_only: FoundOnly = False,
+    since: Since = "",
+    count: Count = None,
+    json: Json = False,
     tls: to.Tls = False,
     tls_ca: to.TlsCa = None,
     tls_cert: to.TlsCert = None,
     tls_key: to.TlsKey = None,
     token: to.Token = None,
 ) -> None:
-    """Watch a server's sessions: what each channel sent, and what became of it. Ctrl-C ends."""
+    """Watch a server: its sessions, or with --events and --results what happens on its channels. Ctrl-C ends.
+
+    Without either: what each channel sent, and what became of it. With one of them: a line for each piece of news, as
+    it comes; a lost connection is repaired without missing an event.
+    """
     where = to.reach(server, tls, tls_ca, tls_cert, tls_key, token)
-    asyncio.run(_watch(where, channel, every, once))
+    chosen = choosing.chosen(rule, kind, label, unseen=unseen)
+    for name, given in (("--since", since), ("--count", count), ("--json", json), ("--found-only", found_only)):
+        if given and not (events or results):
+            raise OptionsError(f"{name} is for news; give --events or --results, too")
+    if chosen is not None and not events:
+        raise OptionsError("--rule, --kind, --label and --unseen choose events; give --events, too")
+    if not (events or results):
+        asyncio.run(_watch(where, channel or (), 1.0 if every is None else every, once))
+        return
+    if once or every is not None:
+        raise OptionsError("--once and --every are for the table of sessions, not for --events and --results")
+    asyncio.run(_watch_news(where, Wanted(channel or (), events, results, found_only, chosen, since, count, json)))
 
 
-async def _watch(where: Reach, channel: str | None, every_s: float, once: bool) -> None:
+async def _watch_news(where: Reach, wanted: Wanted) -> None:
+    from vedette_client.cli.watch_news import show_news  # noqa: PLC0415  the table of sessions needs none of it
+
+    async with where.client() as client:
+        await show_news(client, wanted)
+
+
+async def _watch(where: Reach, channels: Sequence[str], every_s: float, once: bool) -> None:
     from rich.live import Live  # noqa: PLC0415  other commands need no table
 
     from vedette_client.cli.terminal import console  # noqa: PLC0415
@@ -58,7 +114,7 @@ async def _watch(where: Reach, channel: str | None, every_s: float, once: bool) 
     title = f"sessions of {where.address}"
     async with where.client() as client:
         looks = Looks()
-        looks.take(await client.sessions(channel), time.monotonic())
+        looks.take(await _sessions(client, channels), time.monotonic())
         if once:
             output.print(looks.table(title))
             return
@@ -67,7 +123,13 @@ async def _watch(where: Reach, channel: str | None, every_s: float, once: bool) 
                 rows = output.height - _MARGIN if output.is_terminal else None
                 live.update(looks.table(title, rows), refresh=True)
                 await asyncio.sleep(every_s)
-                looks.take(await client.sessions(channel), time.monotonic())
+                looks.take(await _sessions(client, channels), time.monotonic())
+
+
+async def _sessions(client: Client, channels: Sequence[str]) -> list[SessionInfo]:
+    if not channels:
+        return await client.sessions()
+    return [session for channel in dict.fromkeys(channels) for session in await client.sessions(channel)]
 
 
 class Looks:

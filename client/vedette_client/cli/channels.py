@@ -1,0 +1,142 @@
+"""The commands of `vedette channels`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vedette_client.cli.connected import connected
+from vedette_client.cli.events_times import read_time, show_span, show_time
+from vedette_client.cli.outcome import FAILED, say
+from vedette_client.client import Client  # noqa: TC001  connected() has the annotations evaluated
+from vedette_client.errors import OptionsError, RefusedError
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Keep channels: zones, rules and masks, and cameras that the server calls itself.",
+)
+
+Name = Annotated[str, typer.Argument(metavar="CHANNEL", help="The channel.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Write it here.")]
+
+
+@app.command("list")
+@connected
+async def list_command(client: Client) -> None:
+    """List the server's channels, and where each stands."""
+    from vedette_client.cli.channels_pages import channels_table  # noqa: PLC0415  other commands need no table
+    from vedette_client.cli.terminal import console  # noqa: PLC0415
+
+    channels = await client.channels.list()
+    if not channels:
+        typer.echo("no channels")
+        return
+    console().print(channels_table(channels, f"channels of {client.address}"))
+
+
+@app.command("show")
+@connected
+async def show_command(
+    client: Client,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHANNEL]...", help="The channels. Default: all.", show_default=False)
+    ] = None,
+) -> None:
+    """Show channels as TOML, for `vedette channels apply` and `vedette serve --channels`; passwords are hidden."""
+    from vedette_client.cli.channels_pages import status_lines  # noqa: PLC0415
+
+    channels = [await client.channels.get(name) for name in names] if names else await client.channels.list()
+    blocks = ["".join(f"# {line}\n" for line in status_lines(one)) + one.to_toml() for one in channels]
+    typer.echo("\n".join(blocks), nl=False)
+
+
+@app.command("apply")
+@connected
+async def apply_command(
+    client: Client,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as `vedette serve --channels` takes it.")],
+    channel: Annotated[
+        list[str] | None,
+        typer.Option("--channel", metavar="NAME", help="Only this channel of it; may be repeated. Default: all."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only read the file, and change nothing.")] = False,
+) -> None:
+    """Make the channels of a file, and change those that there are to what it says.
+
+    Channels that the file does not name stay as they are. One that the server refuses does not stop the others.
+    """
+    from vedette_client.channels_file import read_channels_file  # noqa: PLC0415
+
+    wanted = read_channels_file(file, os.environ)
+    if unknown := [name for name in channel or () if name not in wanted]:
+        raise OptionsError(f"--channel is {unknown[0]!r}; {file} has {', '.join(wanted) or 'none'}")
+    chosen = {name: settings for name, settings in wanted.items() if not channel or name in channel}
+    if dry_run:
+        typer.echo(f"{file}: {len(chosen)} channels can be read: {', '.join(chosen) or 'none'}")
+        return
+    refused = 0
+    for name, settings in chosen.items():
+        try:
+            made, outcome = await client.channels.apply(name, settings)
+        except RefusedError as error:
+            if error.code in {"UNAUTHENTICATED", "UNIMPLEMENTED"}:
+                raise
+            refused += 1
+            say("vedette channels apply", f"{name}: {error}")
+        else:
+            typer.echo(f"{name}: {outcome}, revision {made.revision}")
+    if refused:
+        raise typer.Exit(FAILED)
+
+
+@app.command("delete")
+@connected
+async def delete_command(
+    client: Client, names: Annotated[list[str], typer.Argument(metavar="CHANNEL...", help="The channels.")]
+) -> None:
+    """Forget channels: their streams end, their events are kept as retention says."""
+    for name in names:
+        await client.channels.delete(name)
+        typer.echo(f"{name}: deleted")
+
+
+@app.command("snapshot")
+@connected
+async def snapshot_command(
+    client: Client,
+    name: Name,
+    output: Output,
+    annotated: Annotated[bool, typer.Option("--annotated", help="With boxes, zones and lines drawn in.")] = False,
+    max_width: Annotated[
+        int, typer.Option("--max-width", metavar="PX", min=0, help="Widest picture; 0: as it came.")
+    ] = 0,
+) -> None:
+    """Fetch a channel's latest picture, masked where the channel says so."""
+    shown = await client.channels.snapshot(name, annotated=annotated, max_width=max_width)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(shown.jpeg)
+    when = f", taken {show_time(shown.time_ns)}" if shown.time_ns is not None else ""
+    typer.echo(f"{output}: {len(shown.jpeg)} bytes{when}")
+
+
+@app.command("recording")
+@connected
+async def recording_command(
+    client: Client,
+    name: Name,
+    at: Annotated[str, typer.Option("--at", metavar="TIME", help="What time it is to show: -1h, 18:00, ISO.")],
+    output: Output,
+    playable: Annotated[
+        bool, typer.Option("--playable", help="What browsers play: transcoded where the camera sends something else.")
+    ] = False,
+) -> None:
+    """Fetch the file of a channel's recording that shows a time, or the next one behind it."""
+    recorded = await client.channels.recording(name, read_time(at, "--at"), output, playable=playable)
+    info = recorded.info
+    begins = f", begins {show_time(info.start_time_ns)}" if info.start_time_ns is not None else ""
+    typer.echo(f"{output}: {info.size_bytes} bytes{begins}; the time is {show_span(recorded.seek_s)} into it")
