@@ -45,7 +45,7 @@ class ShadeEngine:
     def __init__(self, name: str = "shade", version: str = "1", task: str = "classifier", slots: int = 6) -> None:
         names = tuple(f"shade {number}" for number in range(SHADES)) if task == "classifier" else ()
         self.label = EngineLabel(name, version, "fake", task, names)
-        self.fit = Letterbox(16, 16)
+        self.fit = Letterbox(16, 16, "centre")
         self.defaults = Defaults()
         self.slots = SlotPool(slots, 16, 16)
         self.waiting: deque[Surface] = deque()
@@ -191,9 +191,7 @@ def picture_of(
     pixels = np.full((HEIGHT, WIDTH, 3), (90, 40, 30), np.uint8)
     for shade, (x1, y1, x2, y2) in objects:
         pixels[round(y1 * HEIGHT) : round(y2 * HEIGHT), round(x1 * WIDTH) : round(x2 * WIDTH)] = shade * 32 + 16
-    fmt = VideoFormat(
-        Codec.RAW, width=WIDTH, height=HEIGHT, pixel_format=pixel_format, rotation_degrees=rotation
-    )
+    fmt = VideoFormat(Codec.RAW, width=WIDTH, height=HEIGHT, pixel_format=pixel_format, rotation_degrees=rotation)
     return NotingPicture([pixels], fmt)
 
 

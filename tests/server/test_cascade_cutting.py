@@ -179,9 +179,7 @@ def test_a_picture_in_memory_is_letterboxed_here_and_a_picture_that_can_be_cut_i
     assert picture.wholes == 1
 
 
-@given(
-    st.tuples(*[st.floats(0, 1, width=32)] * 4), st.integers(1, 99), st.integers(1, 99), st.booleans()
-)
+@given(st.tuples(*[st.floats(0, 1, width=32)] * 4), st.integers(1, 99), st.integers(1, 99), st.booleans())
 def test_a_cut_always_lies_in_the_picture_and_holds_a_pixel(corners, width, height, even):
     x1, x2 = sorted(corners[::2])
     y1, y2 = sorted(corners[1::2])
@@ -267,7 +265,7 @@ def test_a_picture_on_a_gpu_is_cut_where_it_lies(kind, size):
 def test_a_picture_on_a_gpu_is_cut_by_the_cpu_where_an_engine_wants_pixels():
     memory = ForeignMemory(4096, 64 * 72)
     picture = DevicePicture(Surface.nv12(memory, 64, 48))
-    assert cut_out(picture, Fraction(1), (0.25, 0.25, 0.75, 0.75)).max() == 114
+    assert cut_out(picture, Fraction(1), (0.25, 0.25, 0.75, 0.75)).tolist() == np.full((48, 64, 3), 50).tolist()
     assert picture.held == 0
 
 

@@ -328,6 +328,8 @@ class Found:
     class_ids: np.ndarray
     extras: np.ndarray
     saturated: bool = False
+    track_ids: tuple[str, ...] = ()
+    attached: tuple[object, ...] = ()
 
 
 def found(count: int, extras: int = 0, **changes) -> Found:

@@ -122,4 +122,5 @@ class Stage:
 def _clearness(corners: Corners, score: float) -> float:
     x1, y1, x2, y2 = corners
     at_edge = x1 <= 0.0 or y1 <= 0.0 or x2 >= 1.0 or y2 >= 1.0
-    return score * (x2 - x1) * (y2 - y1) * (_AT_EDGE if at_edge else 1.0)
+    # By its side and not its area: small ones must not wait for ever.
+    return math.sqrt(score * (x2 - x1) * (y2 - y1)) * (_AT_EDGE if at_edge else 1.0)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # After a failure an object is looked at again after so long, twice as long each further time, up to the most.
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 30.0
 _MOST_DOUBLINGS = 6
+# Intervals below it count as this where lateness is weighed.
+_SHORTEST_S = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +64,7 @@ class Subject:
     def urgency(self, clearness: float, time_s: float, refresh_s: float) -> tuple[bool, float]:
         """Tell how much it is its turn: those never seen first, then the clear ones, and the longer due the more."""
         since_s = self.first_s if math.isinf(self.begun_s) else self.begun_s + refresh_s
-        late = max(time_s - since_s, 0.0) / max(refresh_s, FIRST_RETRY_S)
+        late = max(time_s - since_s, 0.0) / max(refresh_s, _SHORTEST_S)
         return self.result is None and not self.failures, clearness * (1.0 + late)
 
 
