@@ -161,7 +161,10 @@ async def refusal(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str, str]:
 
 async def drained(call: Any) -> list[Any]:
     """Read a stream to its end."""
-    return [response async for response in call]
+    responses: list[Any] = []
+    while (response := await call.read()) is not grpc.aio.EOF:
+        responses.append(response)
+    return responses
 
 
 async def read(call: Any) -> Any:

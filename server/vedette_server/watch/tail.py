@@ -218,10 +218,6 @@ class EventTail:
             await self._wait()
 
     async def _wait(self) -> None:
-        if self._feed.length > self._through:
-            # Told of, but not there: the store was replaced. A look now and then is enough.
-            await asyncio.sleep(self._poll_s)
-            return
         try:
             async with asyncio.timeout(self._poll_s):
                 await self._more.wait()

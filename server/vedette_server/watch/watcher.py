@@ -164,6 +164,8 @@ class Watcher:
                 ahead = self._queue.next_position()
                 behind = replace(self._at, results=self._hub.position if ahead is None else ahead - 1)
                 yield self._gap(watch_pb2.GAP_REASON_SLOW_WATCHER, behind, missed.channel, missed.results)
+                # While that was sent, more may have been dropped, which lies before the next result, too.
+                continue
             found = self._queue.take()
             if found is None:
                 return
