@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from support_channels import SECRET_URL, SHOWN_URL, YARD, record_of, with_rule
+from support_channels import SECRET_URL, SHOWN_URL, YARD, record_of, records, with_rule
+from vedette.v1 import channel_pb2
 from vedette_server.channels.check import check_record
+from vedette_server.channels.record_tree import record_from_tree, record_to_tree
+from vedette_server.channels.tree import Place
 from vedette_server.channels.urls import with_kept_secrets
 from vedette_server.data.channel import ChannelRecord, RecordingConfig, RetentionConfig, SourceStream, StageConfig
 from vedette_server.data.config import EngineRef
 from vedette_server.data.rules import Crowd, Dwell, Enter, EvidencePolicy, Occupancy, Rule, ScheduleSpan, Zone
-from vedette_server.errors import InvalidError
+from vedette_server.errors import InvalidError, SettingsError
+from vedette_server.rpc.convert_channel import record_from_wire, record_to_wire
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from google.protobuf.message import Message
 
 LABELS = ("person", "car")
 
@@ -87,6 +98,7 @@ def test_a_rule_that_names_a_missing_zone_is_refused() -> None:
     [
         (ChannelRecord(""), "INVALID_CHANNEL", "name"),
         (ChannelRecord("a/b"), "INVALID_CHANNEL", "name"),
+        (ChannelRecord("-"), "INVALID_CHANNEL", "name"),
         (ChannelRecord("a" * 129), "INVALID_CHANNEL", "name"),
         (ChannelRecord("a", "x" * 257), "INVALID_DISPLAY_NAME", "display_name"),
         (ChannelRecord("a", "\x1b[2J"), "INVALID_DISPLAY_NAME", "display_name"),
@@ -202,3 +214,95 @@ def test_an_address_without_a_hidden_password_is_taken_as_it_is() -> None:
 
 def test_streams_have_the_defaults_of_the_contract() -> None:
     assert SourceStream((EngineRef("person"),)).priority == 10
+
+
+# -- whatever anybody sends --
+
+_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "person", "dwell", "yard", "22:00", "mon", "rtsp://h/1", "motion"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "kind", "zone"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+def spoilt(data: st.DataObject, value: Any) -> Any:
+    """Put anything anywhere in a tree, once."""
+    if isinstance(value, dict | list) and value and data.draw(st.integers(0, 3)):
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        key = data.draw(st.sampled_from(keys))
+        copy: Any = value.copy()
+        copy[key] = spoilt(data, value[key])
+        return copy
+    return data.draw(_values)
+
+
+def passes(record: ChannelRecord) -> bool:
+    """Tell whether a channel is taken; then it can be kept and sent."""
+    try:
+        check_record(record, LABELS)
+    except InvalidError:
+        return False
+    json.dumps(record_to_tree(record), allow_nan=False).encode()
+    record_to_wire(record).SerializeToString()
+    return True
+
+
+@given(records, st.data())
+@settings(max_examples=70, deadline=None)
+def test_whatever_a_file_says_is_taken_or_refused_and_what_is_taken_can_be_sent(
+    record: ChannelRecord, data: st.DataObject
+) -> None:
+    tree = spoilt(data, record_to_tree(data.draw(st.sampled_from([record, record_of(url=SECRET_URL)]))))
+    with contextlib.suppress(SettingsError):
+        passes(record_from_tree(tree if isinstance(tree, dict) else {"name": tree}, Place("here")))
+
+
+def scrambled(data: st.DataObject, message: Message, depth: int = 0) -> None:
+    """Set some fields of a message to anything that the wire can carry."""
+    for field in message.DESCRIPTOR.fields:
+        if data.draw(st.integers(0, 2)):
+            continue
+        many = field.is_repeated
+        for _ in range(data.draw(st.integers(1, 2)) if many else 1):
+            if field.message_type is not None:
+                inner = getattr(message, field.name).add() if many else getattr(message, field.name)
+                inner.SetInParent()
+                if depth < 4:
+                    scrambled(data, inner, depth + 1)
+                continue
+            value = data.draw(_WIRE[field.type])
+            if many:
+                getattr(message, field.name).append(value)
+            else:
+                setattr(message, field.name, value)
+
+
+_texts = st.sampled_from(["", "channels/gate", "person", "rtsp://h/1", "UTC", "x" * 300, "\x00"])
+_WIRE: dict[int, st.SearchStrategy[Any]] = {
+    FieldDescriptor.TYPE_STRING: _texts,
+    FieldDescriptor.TYPE_BYTES: st.binary(max_size=3),
+    FieldDescriptor.TYPE_BOOL: st.booleans(),
+    FieldDescriptor.TYPE_DOUBLE: st.floats(),
+    FieldDescriptor.TYPE_FLOAT: st.floats(width=32),
+    FieldDescriptor.TYPE_ENUM: st.integers(-1, 40),
+    FieldDescriptor.TYPE_INT32: st.integers(-(2**31), 2**31 - 1),
+    FieldDescriptor.TYPE_INT64: st.integers(-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_UINT32: st.integers(0, 2**32 - 1),
+    FieldDescriptor.TYPE_UINT64: st.integers(0, 2**64 - 1),
+}
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_whatever_a_client_sends_is_taken_or_refused(data: st.DataObject) -> None:
+    wire = channel_pb2.Channel()
+    scrambled(data, wire)
+    wire.name = "channels/gate"
+    with contextlib.suppress(InvalidError):
+        passes(record_from_wire(wire))

@@ -21,7 +21,7 @@ from vedette_server.rpc.convert_channel import record_from_wire, record_to_wire
 
 
 @given(records)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 def test_a_channel_that_went_over_the_wire_and_back_is_the_same(record: ChannelRecord) -> None:
     wire = pb.Channel.FromString(record_to_wire(record).SerializeToString())
     assert record_from_wire(wire) == record

@@ -153,7 +153,7 @@ def test_midnight_ends_a_span(tmp_path: Path) -> None:
 
 
 @given(records)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_channel_that_was_written_is_read_back_the_same(record: ChannelRecord) -> None:
     there = record_from_tree(record_to_tree(record), Place("here"))
     assert there == dataclasses.replace(record, watch=dataclasses.replace(record.watch, revision=0))

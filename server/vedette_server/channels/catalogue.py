@@ -79,6 +79,8 @@ class ChannelCatalogue:
         self._clock = clock
         self._environ = os.environ if environ is None else environ
         self._changing = threading.Lock()
+        # Apart, so that a callback may end itself.
+        self._listening = threading.Lock()
         self._listeners: tuple[Listener, ...] = ()
         self._store = KeptChannels(kept, disk)
         self._kept = self._store.read()
@@ -114,12 +116,12 @@ class ChannelCatalogue:
         Returns:
             Ends it; may be called twice.
         """
-        with self._changing:
+        with self._listening:
             self._listeners = (*self._listeners, callback)
 
         def end() -> None:
-            # Without waiting for a change that goes on: a callback may end itself.
-            self._listeners = tuple(one for one in self._listeners if one is not callback)
+            with self._listening:
+                self._listeners = tuple(one for one in self._listeners if one is not callback)
 
         return end
 
@@ -136,7 +138,9 @@ class ChannelCatalogue:
         """
         with self._changing:
             if record.name in self._filed or record.name in self._kept:
-                raise ConflictError("CHANNEL_EXISTS", f"channel {record.name!r} is there already", channel=record.name)
+                hint = ", but cannot be used as it is: update or delete it" if record.name in self._faulty else ""
+                message = f"channel {record.name!r} is there already{hint}"
+                raise ConflictError("CHANNEL_EXISTS", message, channel=record.name)
             if len(self._filed.keys() | self._kept.keys()) >= MOST_CHANNELS:
                 message = f"{MOST_CHANNELS} channels are known; allowed: at most as many"
                 raise LimitError("TOO_MANY_CHANNELS", message)

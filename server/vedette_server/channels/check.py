@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from typing import TYPE_CHECKING, NoReturn
 
 from vedette_server.channels.urls import check_url
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ENGINE = re.compile(r"[A-Za-z0-9._+-]{1,128}")
 _MOST_DISPLAY_CHARS = 256
+# Control characters, surrogates, separators of lines and paragraphs.
+_UNSHOWN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _MOST_STAGES, _MOST_ENGINES = 4, 8
 _MOST_LABELS, _MOST_LABEL_CHARS = 4096, 256
 _MOST_REGIONS, _MOST_CORNERS = 256, 64
@@ -43,11 +46,13 @@ def check_record(record: ChannelRecord, labels: Sequence[str] = (), folders: Seq
         InvalidError: INVALID_CHANNEL, INVALID_DISPLAY_NAME, INVALID_STAGE, INVALID_SOURCE, INVALID_RECORDING,
             INVALID_RETENTION, UNKNOWN_LABEL, or what `monitor.check` refuses. Its `field` says where.
     """
-    if not NAME.fullmatch(record.name):
-        _refuse("INVALID_CHANNEL", "name", record.name, "1 to 128 of A-Z a-z 0-9 . _ -")
+    # `channels/-` stands for all of them.
+    if not NAME.fullmatch(record.name) or record.name == "-":
+        _refuse("INVALID_CHANNEL", "name", record.name, "1 to 128 of A-Z a-z 0-9 . _ -, but not - alone")
     shown = record.display_name
-    if len(shown) > _MOST_DISPLAY_CHARS or not (shown.isprintable() or not shown):
-        _refuse("INVALID_DISPLAY_NAME", "display_name", shown, f"at most {_MOST_DISPLAY_CHARS} printable characters")
+    if len(shown) > _MOST_DISPLAY_CHARS or any(unicodedata.category(one) in _UNSHOWN for one in shown):
+        allowed = f"at most {_MOST_DISPLAY_CHARS} characters, no control characters"
+        _refuse("INVALID_DISPLAY_NAME", "display_name", shown, allowed)
     check_watch(record.watch, labels)
     for rule in record.watch.rules:
         field = f"rules.{rule.name}"

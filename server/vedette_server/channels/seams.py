@@ -29,6 +29,7 @@ class Snapshots(Protocol):
             NotFoundError: There is none.
             UnavailableError: There is none yet, or it cannot be made now.
         """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +71,4 @@ class Recordings(Protocol):
             NotFoundError: Nothing was recorded then or later.
             EvidenceError: It cannot be read or transcoded.
         """
+        ...

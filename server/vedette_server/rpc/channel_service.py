@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vedette.v1 import channel_pb2, channel_pb2_grpc
-from vedette_server.data.channel import ChannelRecord
 from vedette_server.data.rules import EvidencePolicy
 from vedette_server.errors import DamagedError, InvalidError, LimitError, NotFoundError, SilentError, StateError
 from vedette_server.rpc.auth import Permission
 from vedette_server.rpc.convert import channel_from_wire
-from vedette_server.rpc.convert_channel import record_from_wire, record_to_wire
+from vedette_server.rpc.convert_channel import record_from_wire, record_to_wire, status_to_wire
 from vedette_server.rpc.convert_event import set_time, time_from_wire
 from vedette_server.rpc.convert_rules import seconds_to_wire
 from vedette_server.rpc.status import ending
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from vedette_server.channels.catalogue import ChannelCatalogue
     from vedette_server.channels.seams import Recorded, Recordings, Snapshots
     from vedette_server.channels.status import ChannelStatusView
+    from vedette_server.data.channel import ChannelRecord
     from vedette_server.rpc.auth import Authenticator, Principal
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -175,7 +175,7 @@ class ChannelService(channel_pb2_grpc.ChannelServiceServicer):
         async with ending(context):
             name, _ = self._let(request.name, Permission.WATCH, context)
             record = self._known(name)
-            if record.watch.evidence is EvidencePolicy.NONE:
+            if record is not None and record.watch.evidence is EvidencePolicy.NONE:
                 raise StateError("NOTHING_SHOWN", f"channel {name!r}: its evidence is none: no picture is shown of it")
             jpeg, time_s = await self._pictures.run(self._snapshots.take, name, request.annotated, request.max_width)
             response = channel_pb2.GetSnapshotResponse(jpeg=jpeg)
@@ -213,16 +213,23 @@ class ChannelService(channel_pb2_grpc.ChannelServiceServicer):
 
     # -- on threads --
 
-    def _known(self, name: str) -> ChannelRecord:
-        """Find a channel; one that only streams is one with nothing said about it."""
+    def _known(self, name: str) -> ChannelRecord | None:
+        """Find a channel; None: it was never made, but streams."""
         record = self._catalogue.get(name)
         if record is None and self._status(name) is None:
             message = f"channel {name!r} is not known; it was never made, and did not stream"
             raise NotFoundError("UNKNOWN_CHANNEL", message, channel=name)
-        return record or ChannelRecord(name)
+        return record
 
     def _get(self, name: str) -> channel_pb2.Channel:
-        return record_to_wire(self._known(name), self._status(name))
+        return self._described(name, self._known(name))
+
+    def _described(self, name: str, record: ChannelRecord | None) -> channel_pb2.Channel:
+        status = self._status(name)
+        if record is not None:
+            return record_to_wire(record, status)
+        found = None if status is None else status_to_wire(status)
+        return channel_pb2.Channel(name=f"channels/{name}", status=found)
 
     def _create(self, wire: channel_pb2.Channel) -> channel_pb2.Channel:
         made = self._catalogue.create(record_from_wire(wire))
@@ -244,7 +251,7 @@ class ChannelService(channel_pb2_grpc.ChannelServiceServicer):
             if index >= size or size_bytes > PAGE_BYTES:
                 page.next_page_token = f"channels/{mine[index - 1]}"
                 break
-            wire = record_to_wire(self._catalogue.get(name) or ChannelRecord(name), self._status(name))
+            wire = self._described(name, self._catalogue.get(name))
             size_bytes += wire.ByteSize()
             page.channels.append(wire)
         return page
