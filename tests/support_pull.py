@@ -268,6 +268,17 @@ class Answer:
         connection.sendall(head.encode() + body)
 
 
+@dataclass
+class Either:
+    """Does as the first says, which may be replaced."""
+
+    first: Callable[[Camera, socket.socket], None]
+    second: Callable[[Camera, socket.socket], None]
+
+    def __call__(self, camera: Camera, connection: socket.socket) -> None:
+        self.first(camera, connection)
+
+
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -96,6 +96,8 @@ def test_a_file_url_is_taken_literally_or_not_at_all(url: str, tmp_path: Path) -
         ("rtsp://admin:s3cret@cam/1", "rtsp://admin:***@cam/1"),
         ("rtsp://admin@cam/1", "rtsp://admin@cam/1"),
         ("rtsp://a:p@ss@cam/1", "rtsp://a:***@cam/1"),
+        ("rtsp://a:12/34@cam/1", "rtsp://a:***@cam/1"),
+        ("http://cam:80/1", "http://cam:80/1"),
         ("http://cam/v.cgi?user=me&pwd=s3cret&res=hd", "http://cam/v.cgi?user=me&pwd=***&res=hd"),
         ("http://cam/v?accessToken=s3cret", "http://cam/v?accessToken=***"),
         ("http://cam/v?p=s3cret#x", "http://cam/v?p=***#x"),
@@ -107,7 +109,8 @@ def test_passwords_are_not_shown(url: str, shown: str) -> None:
     assert check_url(url, ()).shown == shown
 
 
-def test_a_refusal_does_not_tell_the_password() -> None:
+@pytest.mark.parametrize("url", ["ftp://me:s3cret@cam/1", "rtsp://me:s3cret/x@cam/1", "rtsp://me:s3cret@cam:s3cret/1"])
+def test_a_refusal_does_not_tell_the_password(url: str) -> None:
     with pytest.raises(InvalidError) as refused:
-        check_url("ftp://me:s3cret@cam/1", ())
+        check_url(url, ())
     assert "s3cret" not in refused.value.message

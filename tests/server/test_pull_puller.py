@@ -15,6 +15,7 @@ from support_pull import (
     LIVE,
     Answer,
     Camera,
+    Either,
     Multipart,
     Rtsp,
     access_units,
@@ -22,7 +23,6 @@ from support_pull import (
     record,
     silent,
     stack,
-    web,
 )
 from support_sources import split_nals, write_clip
 from vedette_server.data.channel import ChannelRecord
@@ -161,22 +161,18 @@ async def test_a_session_that_was_lost_meanwhile_is_followed_by_a_new_one(root: 
 
 
 async def test_a_camera_that_comes_back_with_another_codec_gets_a_new_session(root: Path) -> None:
-    port: list[object] = []
-
-    def either(camera: Camera, connection: object) -> None:
-        (Answer(body=b"")(camera, connection) if not port else port[0](camera, connection))  # type: ignore[operator,arg-type]
-
-    port.append(Multipart(jpegs()))
-    with Camera(either) as camera, web(root) as url:
-        del url
+    plays = Either(Multipart(jpegs()), Answer(body=(root / "long.ts").read_bytes()))
+    with Camera(plays) as camera:
         async with stack(root, record("cam", f"http://{camera.host}/x")) as server:
             await server.fed("cam", 5)
-            clip = (root / "long.ts").read_bytes()
-            port[0] = Answer(body=clip)
+            first = server.session("cam")
+            plays.first = plays.second
             camera.cut()
             camera.bring_back()
             await server.until(lambda: len(server.factory.configs) == 2)
             assert [config.format.codec.name for config in server.factory.configs] == ["JPEG", "H264"]
+            await server.until(lambda: first.over and server.session("cam").account.analysed > 3)
+            assert first.account.packets_pending == 0
 
 
 async def test_a_picture_of_another_size_is_judged_in_the_same_session(root: Path) -> None:
@@ -288,6 +284,14 @@ async def test_a_channel_that_is_streamed_to_is_left_to_its_client(root: Path) -
             assert server.session("cam") is other
             other.end("OVER", SkipReason.SESSION_LOST)
             await server.until(lambda: state(server, "cam") is STREAMING)
+
+
+async def test_a_camera_whose_pictures_are_too_large_is_told_and_tried_again(root: Path) -> None:
+    with Camera(Multipart(jpegs(2, (4200, 64)))) as camera:
+        async with stack(root, record("cam", f"http://{camera.host}/mjpg")) as server:
+            await server.until(lambda: "PICTURE_TOO_LARGE" in detail(server, "cam"))
+            await server.until(lambda: camera.calls >= 3)
+            assert server.sessions("cam") >= 2
 
 
 async def test_channels_are_called_as_the_catalogue_changes(root: Path) -> None:

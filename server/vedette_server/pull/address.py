@@ -22,7 +22,8 @@ ALLOWED = "rtsp://, rtsps://, http://, https:// or file:"
 MAX_URL_CHARS = 2048
 _HIDDEN = "***"
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
-_USER_INFO = re.compile(r"(?<=//)[^/?#]*@")
+# Up to the last @: where somebody has not written a / of the password as %2F, it is hidden all the same.
+_USER_INFO = re.compile(r"(?<=//)(?:[^/?#@:]*:[^?#]*|[^/?#:]*)@")
 # Cameras that take their password in the query give it such names.
 _SECRET = re.compile(r"([?&;](?:[^=&;]*(?:pass|pwd|token|secret|auth|key)[^=&;]*|p|pw)=)[^&;#]*", re.IGNORECASE)
 
@@ -77,8 +78,13 @@ def check_url(url: str, folders: Sequence[Path]) -> Address:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise InvalidError("INVALID_SOURCE", f"source.url is {shown!r}: {error}") from None
+    except ValueError:
+        # Not shown: where it cannot be read, nobody knows which part of it is the password.
+        raise InvalidError(
+            "INVALID_SOURCE",
+            "source.url cannot be read; allowed: SCHEME://[USER[:PASSWORD]@]HOST[:PORT]/..., with @ : / ? # of names "
+            "and passwords percent-encoded",
+        ) from None
     kind = _KINDS.get(parts.scheme.lower())
     if kind is None:
         raise InvalidError("SOURCE_NOT_ALLOWED", f"source.url is {shown!r}; allowed: {ALLOWED}")

@@ -114,7 +114,7 @@ class Line:
         with self._changed:
             while not interrupted.is_set():
                 self.check()
-                if self._has_room(size_bytes):
+                if self.has_room(size_bytes):
                     return True
                 self._changed.wait(_LOOK_S)
         return False
@@ -168,7 +168,8 @@ class Line:
             self.session.detach(self)
             self._changed.notify_all()
 
-    def _has_room(self, size_bytes: int) -> bool:
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether the credits allow a packet of this size now."""
         if self._through is None:
             return True
         sequence, through_bytes = self._through
