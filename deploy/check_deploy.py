@@ -21,6 +21,7 @@ from vedette_server.data.outcome import SkipReason
 from vedette_server.data.times import StageTimes
 from vedette_server.gpu_metrics import GPU_FIGURES, GpuSample, families
 from vedette_server.metrics import EngineDepths, Metrics
+from vedette_server.metrics_monitoring import MonitoringExporter, one_of_each
 from vedette_server.settings import MetricsSettings, ServerSettings
 from vedette_server.settings_options import options
 from vedette_server.worker_words import Past
@@ -91,7 +92,8 @@ def exported_series() -> dict[str, frozenset[str]]:
         metrics.restarted(Past({}, "SIGSEGV", 1.0))
         gpu = GpuSample(0, "GPU-0", throttled={"thermal": False}, **dict.fromkeys(GPU_FIGURES, 0.0))
         series: dict[str, frozenset[str]] = {}
-        for family in (*metrics.registry.collect(), *families([(False, gpu)])):
+        monitoring = MonitoringExporter(one_of_each).collect()
+        for family in (*metrics.registry.collect(), *families([(False, gpu)]), *monitoring):
             for sample in family.samples:
                 series[sample.name] = series.get(sample.name, frozenset()) | frozenset(sample.labels)
     return series

@@ -20,6 +20,7 @@ from vedette_server.data.times import StageTimes
 from vedette_server.errors import RefusedError
 from vedette_server.gpu_metrics import GPU_FIGURES, GpuSample, families
 from vedette_server.metrics import EngineDepths, Metrics
+from vedette_server.metrics_monitoring import MonitoringExporter, one_of_each
 from vedette_server.rpc.status import canonical_code
 from vedette_server.settings import MetricsSettings
 from vedette_server.settings_options import options
@@ -89,7 +90,8 @@ def metrics() -> str:
         source.restarted(Past({}, "SIGSEGV", 1.0))
         gpu = GpuSample(0, "GPU-0", throttled={"thermal": False}, **dict.fromkeys(GPU_FIGURES, 0.0))
         rows = []
-        for family in (*source.registry.collect(), *families([(False, gpu)])):
+        monitoring = MonitoringExporter(one_of_each).collect()
+        for family in (*source.registry.collect(), *families([(False, gpu)]), *monitoring):
             if family.name.startswith("vedette_"):
                 name = family.name + ("_total" if family.type == "counter" else "")
                 labels = dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le")
