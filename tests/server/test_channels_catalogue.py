@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -271,6 +273,33 @@ _CHANGES = {
     "delete": lambda catalogue: catalogue.delete("a"),
 }
 _AFTER = {"create": [{"a", "b", "c"}], "update": [{"a", "b"}], "delete": [{"b"}]}
+
+
+MAKING = """
+import itertools, pathlib, sys
+sys.path[:0] = sys.argv[2:]
+from support_channels import catalogue_of, record_of
+catalogue = catalogue_of(pathlib.Path(sys.argv[1]))
+catalogue.listen(lambda name, record: print(name, flush=True))
+for number in itertools.count(len(catalogue.records())):
+    catalogue.create(record_of(f"c{number:04}"))
+"""
+
+
+def test_a_server_that_is_killed_has_kept_what_it_told(kept: Path) -> None:
+    told: list[str] = []
+    for lines in (1, 7):
+        command = [sys.executable, "-c", MAKING, str(kept), *sys.path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            told += [process.stdout.readline().strip() for _ in range(lines)]
+            process.kill()
+            told += process.stdout.read().split()
+        names = [record.name for record in catalogue_of(kept).records()]
+        assert names[: len(told)] == told
+        # The one that was kept, but not told any more.
+        assert len(names) - len(told) in {0, 1}
+        told = names
 
 
 @given(
