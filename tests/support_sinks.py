@@ -11,7 +11,6 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paho.mqtt.client import Client
@@ -29,6 +28,7 @@ from vedette_server.store.querying import Changes
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from vedette_server.data.event import Event
 
@@ -262,14 +262,17 @@ class Mosquitto:
                 [self._program, "-c", str(self._folder / "mosquitto.conf")], stdout=log, stderr=log
             )
         until_s = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            except OSError:
-                assert time.monotonic() < until_s, (self._folder / "log").read_text()
-                assert self._process.poll() is None, (self._folder / "log").read_text()
-                time.sleep(0.02)
+        while not self._answers():
+            assert time.monotonic() < until_s, (self._folder / "log").read_text()
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
 
     def stop(self) -> None:
         if self._process is not None:

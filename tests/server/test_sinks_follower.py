@@ -313,6 +313,32 @@ class _KilledError(BaseException):
     """The process ends here."""
 
 
+class Misfortune:
+    """Answers as a script says; notes how many messages had been given up when one was taken."""
+
+    def __init__(self, bench: Bench, outcomes: list[str]) -> None:
+        self._bench = bench
+        self._script = iter(outcomes)
+        self.given_up_before: dict[int, int] = {}
+        bench.sink.answer = self.answer
+
+    def answer(self, group: Sequence[EventMessage]) -> tuple[SinkError | None, int]:
+        for index in range(len(group)):
+            self.given_up_before[len(self._bench.sink.taken) + index] = len(self._bench.dead)
+        outcome = next(self._script, "ok")
+        if outcome == "kill-after":
+            self._bench.sink.taken += group
+        if outcome.startswith("kill"):
+            raise _KilledError
+        errors = {
+            "message": SinkError("500"),
+            "sink": SinkError("down", of_sink=True),
+            "refused": SinkError("400", permanent=True),
+            "torn": SinkError("lost", of_sink=True),
+        }
+        return errors.get(outcome), len(group) // 2 if outcome == "torn" else 0
+
+
 @settings(max_examples=120, deadline=None)
 @given(
     channels=st.lists(st.sampled_from("abc"), min_size=1, max_size=40),
@@ -324,30 +350,7 @@ def test_each_message_is_delivered_in_order_or_given_up_whatever_fails(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), most=most, patience=Patience(max_attempts=4))
-        script = iter(outcomes)
-        # How many were given up when a message was taken, by its place among those taken.
-        given_up_before: dict[int, int] = {}
-
-        def answer(group: Sequence[EventMessage]) -> tuple[SinkError | None, int]:
-            for index in range(len(group)):
-                given_up_before[len(bench.sink.taken) + index] = len(bench.dead)
-            match next(script, "ok"):
-                case "message":
-                    return SinkError("500"), 0
-                case "sink":
-                    return SinkError("down", of_sink=True), 0
-                case "refused":
-                    return SinkError("400", permanent=True), 0
-                case "torn":
-                    return SinkError("lost", of_sink=True), len(group) // 2
-                case "kill":
-                    raise _KilledError
-                case "kill-after":
-                    bench.sink.taken += group
-                    raise _KilledError
-            return None, 0
-
-        bench.sink.answer = answer
+        misfortune = Misfortune(bench, outcomes)
         for index, channel in enumerate(channels):
             bench.chain.add(an_event(f"{index}", channel=channel))
             if index % 3 == 0:
@@ -357,15 +360,19 @@ def test_each_message_is_delivered_in_order_or_given_up_whatever_fails(
             if bench.lag == 0:
                 break
         given_up = [letter.number for letter in bench.dead.letters()]
-        delivered = set(bench.sink.numbers)
-        assert delivered | set(given_up) == set(range(1, len(channels) + 1))
-        seen: dict[str, set[int]] = {channel: set() for channel in channels}
-        of_channel = {name: [n for n, one in enumerate(channels, 1) if one == name] for name in seen}
-        for place, one in enumerate(bench.sink.taken):
-            earlier = {n for n in of_channel[one.event.channel] if n < one.number}
-            settled = seen[one.event.channel] | set(given_up[: given_up_before[place]])
-            assert earlier <= settled, "a later message came first"
-            seen[one.event.channel].add(one.number)
+        assert set(bench.sink.numbers) | set(given_up) == set(range(1, len(channels) + 1))
+        _assert_in_order(channels, bench.sink.taken, given_up, misfortune.given_up_before)
+
+
+def _assert_in_order(
+    channels: list[str], taken: list[EventMessage], given_up: list[int], given_up_before: dict[int, int]
+) -> None:
+    """When a message came, all earlier ones of its channel had come before, or had been given up."""
+    seen: set[int] = set()
+    for place, one in enumerate(taken):
+        earlier = {n for n, channel in enumerate(channels, 1) if channel == one.event.channel and n < one.number}
+        assert earlier <= seen | set(given_up[: given_up_before[place]]), "a later message came first"
+        seen.add(one.number)
 
 
 def _run_through_kills(bench: Bench, seconds: float) -> None:

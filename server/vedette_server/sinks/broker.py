@@ -185,8 +185,9 @@ class Broker:
         with self._changed:
             if client is not self._client:
                 return
-            self._connected = False
-            if why.is_failure:
+            was_there, self._connected = self._connected, False
+            # Where it was refused, why stands already.
+            if was_there and why.is_failure:
                 self._trouble = f"connection lost: {why}"
             self._changed.notify_all()
 
