@@ -431,3 +431,28 @@ def serving(monitor: Monitor | None = None, *, absent: bool = False) -> Iterator
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Says:
+    """Runs `vedette` here, against a server."""
+
+    def __init__(self, capsys: Any, address: str) -> None:
+        self._capsys = capsys
+        self._address = address
+
+    def __call__(self, *args: object) -> Said:
+        from vedette_client.cli.main import run  # noqa: PLC0415
+
+        self._capsys.readouterr()
+        code = run([*map(str, args), "--server", self._address])
+        found = self._capsys.readouterr()
+        return Said(code, found.out, found.err)

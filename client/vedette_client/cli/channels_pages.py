@@ -58,8 +58,8 @@ def _state(channel: Channel) -> Text:
     words = Text("connected", style="green") if status.connected else Text("-", style="dim")
     if status.pull is PullState.NONE or (status.connected and status.pull is PullState.STREAMING):
         return words
-    words = Text(status.pull.word, style="green" if status.pull is PullState.STREAMING else "yellow")
-    return words.append(f": {printable(status.detail)[:40]}", style="dim") if status.detail else words
+    state = (status.pull.word, "green" if status.pull is PullState.STREAMING else "yellow")
+    return Text.assemble(state, (f": {printable(status.detail)[:40]}" if status.detail else "", "dim"))
 
 
 def _has(channel: Channel) -> str:

@@ -87,7 +87,7 @@ async def list_command(
     output = console()
     if not output.is_terminal:
         output.width = _FILE_WIDTH
-    output.print(events_table(found[:limit], f"events of {client.address}"))
+    output.print(events_table(found[:limit], f"events of {client.address}", output.width))
     if len(found) > limit:
         typer.echo(f"and more; --limit N shows more than {limit}")
 

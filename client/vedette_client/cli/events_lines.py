@@ -48,7 +48,7 @@ def news_text(news: News) -> Text:
 
 def event_text(event: Event) -> Text:
     """Say an event in a line, as it stands: when, where, what, who, how long, how sure, and what is kept."""
-    line = Text(show_time(_changed_ns(event)), style="dim")
+    line = Text.assemble((show_time(_changed_ns(event)), "dim"))
     pieces = (
         (printable(event.channel).ljust(10), "bold"),
         state_words(event, width=6),
@@ -134,7 +134,7 @@ def _changed_ns(event: Event) -> int:
 def _result_text(result: ChannelResult) -> Text:
     verdict = result.verdict
     when = verdict.times and (verdict.times.capture_time_ns or verdict.times.receive_time_ns)
-    line = Text(show_time(when) if when else "-", style="dim")
+    line = Text.assemble((show_time(when) if when else "-", "dim"))
     line.append("  ").append(printable(result.channel).ljust(10), style="bold")
     line.append(f"  frame {verdict.sequence}  ", style="dim")
     if verdict.reason is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -22,38 +23,63 @@ from vedette_client.cli.events_lines import (
 from vedette_client.cli.events_times import show_span, show_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from vedette_client.events_data import Event, Evidence
 
+_ROOMY = 160
 
-def events_table(events: Sequence[Event], title: str) -> Table:
-    """Show events, one a row."""
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the table of events.
+
+    Attributes:
+        name: Its head.
+        cell: What it says of an event, in a window of so many characters.
+        from_width: It is shown in windows that are no narrower.
+        most: So wide at most, where there is not room for all.
+        justify: To which side.
+    """
+
+    name: str
+    cell: Callable[[Event, int], Text]
+    from_width: int = 0
+    most: int | None = None
+    justify: Literal["left", "right"] = "left"
+
+
+def _began(event: Event, width: int) -> Text:
+    told = show_time(event.start_time_ns)
+    # Month, day and time of day are enough for whoever has little room.
+    return Text(told if width >= _ROOMY else told[5:19], style="dim")
+
+
+_COLUMNS = (
+    _Column("began", _began),
+    _Column("channel", lambda event, _: Text(printable(event.channel), style="bold"), most=12),
+    _Column("kind", lambda event, _: Text(*kind_words(event)), most=14),
+    _Column("rule", lambda event, _: Text(printable(event.rule)), 100, most=14),
+    _Column("place", lambda event, _: Text(printable(event.place or "-")), 120, most=10),
+    _Column("object", lambda event, _: Text(who(event), style="cyan"), most=16),
+    _Column("lasted", lambda event, _: Text(show_span(event.duration_s)), 140, justify="right"),
+    _Column("score", lambda event, _: Text(score(event).strip()), _ROOMY, justify="right"),
+    _Column("state", lambda event, _: Text(*state_words(event))),
+    _Column("seen by", lambda event, _: Text(*acknowledged(event)), 120, most=12),
+    _Column("clip", lambda event, _: Text(*evidence_words(event.clip)), 100),
+    _Column("event", lambda event, _: Text(event.event_id[:ID_CHARS], style="dim")),
+)
+
+
+def events_table(events: Sequence[Event], title: str, width: int) -> Table:
+    """Show events, one a row; in a narrow window with what tells most."""
+    columns = [one for one in _COLUMNS if one.from_width <= width]
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False, box=None)
-    table.add_column("began", no_wrap=True)
-    for name in ("channel", "kind", "rule", "place", "object"):
-        table.add_column(name, overflow="fold")
-    for name in ("lasted", "score"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("seen by", overflow="fold")
-    for name in ("clip", "event"):
-        table.add_column(name, no_wrap=True)
+    for one in columns:
+        most = one.most if width < _ROOMY else None
+        table.add_column(one.name, justify=one.justify, no_wrap=True, overflow="ellipsis", max_width=most)
     for event in events:
-        table.add_row(
-            Text(show_time(event.start_time_ns), style="dim"),
-            Text(printable(event.channel), style="bold"),
-            Text(*kind_words(event)),
-            Text(printable(event.rule)),
-            Text(printable(event.place or "-")),
-            Text(who(event), style="cyan"),
-            Text(show_span(event.duration_s)),
-            Text(score(event).strip()),
-            Text(*state_words(event)),
-            Text(*acknowledged(event)),
-            Text(*evidence_words(event.clip)),
-            Text(event.event_id[:ID_CHARS], style="dim"),
-        )
+        table.add_row(*(one.cell(event, width) for one in columns))
     return table
 
 
@@ -69,8 +95,7 @@ def event_page(event: Event) -> Table:
 
 def _facts(event: Event) -> Iterator[tuple[str, Text]]:
     yield "event", Text(printable(event.name), style="bold")
-    kind, style = kind_words(event)
-    yield "what", Text(kind, style=style).append(f" ({printable(event.rule)})", style="default")
+    yield "what", Text.assemble(kind_words(event), f" ({printable(event.rule)})")
     if event.detail:
         yield "", Text(printable(event.detail))
     if event.place:
@@ -115,20 +140,20 @@ def _objects(event: Event) -> Iterator[tuple[str, Text]]:
 
 
 def _seen(event: Event) -> Text:
-    words = Text(*acknowledged(event))
+    words = Text.assemble(acknowledged(event))
     if seen := event.acknowledgement:
-        words.append(f", {show_time(seen.time_ns)}", style="default")
+        words.append(f", {show_time(seen.time_ns)}")
         if seen.note:
-            words.append(f": {printable(seen.note)}", style="default")
+            words.append(f": {printable(seen.note)}")
     return words
 
 
 def _evidence(evidence: Evidence) -> Text:
-    words = Text(*evidence_words(evidence))
+    words = Text.assemble(evidence_words(evidence))
     if evidence.size_bytes:
-        words.append(f", {readable_bytes(evidence.size_bytes)}, {printable(evidence.media_type)}", style="default")
+        words.append(f", {readable_bytes(evidence.size_bytes)}, {printable(evidence.media_type)}")
     if evidence.detail:
-        words.append(f": {printable(evidence.detail)}", style="default")
+        words.append(f": {printable(evidence.detail)}")
     if evidence.sha256:
         words.append(f"\nsha256 {printable(evidence.sha256)}", style="dim")
     return words
