@@ -143,10 +143,18 @@ class App:
                 on_taken=partial(_take_in, pipeline, engines, factory),
                 on_gone=partial(_let_go, pipeline, engines, metrics),
             )
+            others = () if edge is None else edge.serve(registry, factory, authenticator, metrics, loop)
             streams = StreamService(
-                settings, registry, factory, authenticator, metrics, bell, version("vedette"), tracer
+                settings,
+                registry,
+                factory,
+                authenticator,
+                metrics,
+                bell,
+                version("vedette"),
+                tracer,
+                is_taken=edge.pulls if edge is not None else lambda _channel: False,
             )
-            others = () if edge is None else edge.serve(registry, authenticator, loop)
             server = Server(settings, streams, SessionService(registry, authenticator), steering, others)
             self._server = server
             with self._listening_to_signals(loop):
@@ -156,11 +164,13 @@ class App:
                 _spare_the_collector()
                 await server.start()
                 await server.set_serving(serving=True)
+                if edge is not None:
+                    edge.start()
                 self._tell_where(server, metrics)
                 ticker = asyncio.create_task(self._tick(streams, registry, edge))
                 await self._stop.wait()
                 if edge is not None:
-                    edge.drain()
+                    await edge.drain(settings.server.drain_grace_s)
                 await self._drain(server, streams, registry)
                 ticker.cancel()
                 await asyncio.gather(ticker, return_exceptions=True)

@@ -17,14 +17,18 @@ from typing import TYPE_CHECKING, Self
 from vedette_server.channels.catalogue import ChannelCatalogue
 from vedette_server.channels.check import check_record
 from vedette_server.data.channel import RetentionConfig
+from vedette_server.data.event import EvidenceState
 from vedette_server.decode.limits import PictureLimits
 from vedette_server.errors import EvidenceError, SettingsError
 from vedette_server.evidence.clip import ClipLimits
 from vedette_server.evidence.collecting import EvidenceParts
 from vedette_server.evidence.store import EvidenceStore
 from vedette_server.evidence.workers import EvidenceWorkers
+from vedette_server.metrics_monitoring import MonitoringFigures
 from vedette_server.monitor.desk import EventDesk
 from vedette_server.monitor.monitors import Monitors
+from vedette_server.sinks.delivery import Deliverer
+from vedette_server.sinks.file import load_sinks
 from vedette_server.state_dir import StateDir
 from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
 from vedette_server.store.feed import EventFeed
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from vedette_server.data.channel import ChannelRecord
+    from vedette_server.data.event import Event
     from vedette_server.data.verdict import Verdict
     from vedette_server.evidence.recording import RecordingIndex
     from vedette_server.settings import Settings
@@ -63,6 +68,7 @@ class Monitoring:
         catalogue: The channels that are known.
         monitors: What looks at them.
         writer: Brings events to the store.
+        sinks: Delivers events; None: nowhere.
 
     Raises:
         SettingsError: Something cannot be used as the settings say.
@@ -83,6 +89,9 @@ class Monitoring:
             if found:
                 _log.warning("%d events were left open and are ended now", found)
             self.feed = EventFeed(self.store.end()[0])
+            # Opened last, closed behind the writer: what is kept to the last is delivered, too.
+            self.sinks: Deliverer | None = None
+            stack.callback(self._close_sinks)
             self.writer = EventWriter(self.store, capacity=settings.store.queue)
             stack.callback(self._close_writer)
             self.files = self._open_files()
@@ -107,6 +116,7 @@ class Monitoring:
             )
             self.keeper.start()
             stack.callback(self.keeper.close)
+            self.sinks = self._open_sinks()
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -120,6 +130,20 @@ class Monitoring:
     def close(self) -> None:
         """End what goes on, and keep it; may be called twice."""
         self._stack.close()
+
+    @property
+    def figures(self) -> MonitoringFigures:
+        """What was counted."""
+        return MonitoringFigures(
+            {one.name: one.told for one in self.monitors.all()},
+            self.desk.counts,
+            self.writer.figures(),
+            self.feed.length,
+            self.files.total_bytes(),
+            bool(self.files.trouble),
+            self.workers.jobs,
+            sinks={} if self.sinks is None else self.sinks.figures(),
+        )
 
     def tick(self) -> None:
         """Let time pass, and look whether the file of channels changed.
@@ -158,6 +182,32 @@ class Monitoring:
             self.desk.evidence,
         )
 
+    def _open_sinks(self) -> Deliverer | None:
+        file = self._settings.sinks.file
+        if file is None:
+            return None
+        return Deliverer(
+            load_sinks(file),
+            self.store,
+            self.feed,
+            self.folder / "sinks",
+            channels=self.catalogue,
+            fetch_snapshot=self._annotated,
+        )
+
+    def _close_sinks(self) -> None:
+        if self.sinks is not None:
+            self.sinks.close()
+
+    def _annotated(self, event: Event) -> bytes | None:
+        """Read an event's annotated snapshot; None: it is not there (yet)."""
+        if event.annotated.state is not EvidenceState.READY:
+            return None
+        try:
+            return self.files.find(event.annotated.path).read_bytes()
+        except (EvidenceError, OSError):
+            return None
+
     def _remove_orphans(self) -> None:
         """Remove the files that no event and no recording names, as a crash leaves them."""
         indexes = self._recordings().values()
@@ -189,7 +239,7 @@ def default_folder() -> Path:
 
 
 def _open_store(settings: Settings, folder: Path) -> EventStore:
-    url = settings.store.url or f"sqlite:///{folder / 'events.db'}"
+    url = f"sqlite:///{folder / 'events.db'}" if settings.store.url == "auto" else settings.store.url
     try:
         return EventStore(url, key_file=folder / "chain.key", timeout_s=settings.store.timeout_s, clock=time.time)
     except (StoreUnavailableError, StoreUnusableError) as error:

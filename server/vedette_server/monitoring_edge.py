@@ -5,6 +5,7 @@ Lives on the event loop.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,11 @@ from vedette_server.channels.status import ChannelStatusView
 from vedette_server.decode.limits import PictureLimits
 from vedette_server.evidence.playable import Transcoder
 from vedette_server.evidence.seeking import RecordedFiles
+from vedette_server.metrics_monitoring import MonitoringExporter, MonitoringFigures
 from vedette_server.monitor.pictures import LatestPictures
 from vedette_server.monitoring import Monitoring
+from vedette_server.pull.options import PullOptions
+from vedette_server.pull.puller import Puller
 from vedette_server.rpc.channel_service import ChannelService
 from vedette_server.rpc.event_service import EventService
 from vedette_server.rpc.server import Service
@@ -27,8 +31,10 @@ if TYPE_CHECKING:
 
     from vedette_server.evidence.recording import RecordingIndex
     from vedette_server.execute.catalogue import Catalogue
+    from vedette_server.metrics import Metrics
     from vedette_server.rpc.auth import Authenticator
     from vedette_server.rpc.bell import Bell
+    from vedette_server.session.factory import SessionFactory
     from vedette_server.session.registry import Registry
     from vedette_server.settings import Settings
 
@@ -53,20 +59,30 @@ class MonitoringEdge:
         self._bell = bell
         self._hub = ResultHub(bell)
         self.monitoring = Monitoring(settings, KnownLabels(engines), self._hub.publish)
+        self._puller: Puller | None = None
         self._services: tuple[EventService, WatchService, ChannelService] | None = None
 
     def serve(
-        self, registry: Registry, authenticator: Authenticator, loop: asyncio.AbstractEventLoop
+        self,
+        registry: Registry,
+        factory: SessionFactory,
+        authenticator: Authenticator,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
     ) -> tuple[Service, ...]:
         """Put the services together.
 
         Args:
             registry: The sessions.
+            factory: Builds what sessions are made of.
             authenticator: Knows who may do what.
+            metrics: Show the figures, too.
             loop: The event loop.
         """
         settings, monitoring = self._settings, self.monitoring
         self._registry, self._loop = registry, loop
+        self._puller = Puller(monitoring.catalogue, registry, factory, loop, _pull_options(settings))
+        metrics.registry.register(MonitoringExporter(self._figures))
         limits = PictureLimits(settings.decode.max_width, settings.decode.max_height)
         transcoder = Transcoder(monitoring.files, settings.evidence.max_transcodes)
         events = EventService(monitoring.store, monitoring.feed, monitoring.files, transcoder, authenticator)
@@ -96,8 +112,19 @@ class MonitoringEdge:
             ),
         )
 
-    def drain(self) -> None:
-        """Take no new watchers, and end those there are."""
+    def start(self) -> None:
+        """Call the cameras that the server calls itself; on the event loop."""
+        if self._puller is not None:
+            self._puller.start()
+
+    def pulls(self, channel: str) -> bool:
+        """Whether the server calls a channel's camera itself."""
+        return self._puller is not None and self._puller.pulls(channel)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Hang up on cameras, and end those who watch."""
+        if self._puller is not None:
+            await self._puller.close(timeout_s)
         if self._services is not None:
             self._services[1].drain()
 
@@ -110,13 +137,24 @@ class MonitoringEdge:
     def _status(self, channel: str) -> ChannelStatusView | None:
         session = self._registry.holder(channel)
         monitor = self.monitoring.monitors.get(channel)
+        pull = None if self._puller is None else self._puller.status(channel)
         if session is None and monitor is None:
             return None
         return ChannelStatusView(
             connected=session is not None and session.connected,
             session="" if session is None else session.identity.name,
             frame_time_s=None if monitor is None else monitor.frame_s,
+            pull=None if pull is None else pull.state,
+            detail="" if pull is None else pull.detail,
             faults=() if monitor is None else monitor.faults,
+        )
+
+    def _figures(self) -> MonitoringFigures:
+        figures = self.monitoring.figures
+        states = {} if self._puller is None else self._puller.states()
+        watchers = 0 if self._services is None else self._services[1].watchers
+        return replace(
+            figures, watchers=watchers, sources={state.name.lower(): count for state, count in states.items()}
         )
 
     def _streamed(self) -> tuple[str, ...]:
@@ -128,6 +166,16 @@ class MonitoringEdge:
     def _index_of(self, channel: str) -> RecordingIndex | None:
         monitor = self.monitoring.monitors.get(channel)
         return None if monitor is None or monitor.collector is None else monitor.collector.index
+
+
+def _pull_options(settings: Settings) -> PullOptions:
+    return PullOptions(
+        folders=settings.monitor.source_dirs,
+        max_channels=settings.monitor.max_sources,
+        max_age_s=settings.channels.max_age_s,
+        max_packet_bytes=settings.server.max_packet_bytes,
+        ca_file=settings.monitor.source_ca,
+    )
 
 
 def _name(module: object, service: str) -> str:

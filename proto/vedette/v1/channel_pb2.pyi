@@ -1497,12 +1497,12 @@ class Retention(_message.Message):
     MAX_EVENTS_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     max_events: _builtins.int
-    """Of more than so many the oldest go; absent: no limit."""
+    """Of more than so many the oldest go; absent: as the server's settings say."""
     max_bytes: _builtins.int
-    """Of evidence and recordings of more than so many bytes the oldest go; absent: no limit."""
+    """Of evidence and recordings of more than so many bytes the oldest go; absent: as the server's settings say."""
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:
-        """Older ones go; absent: no limit."""
+        """Older ones go; absent: as the server's settings say."""
 
     def __init__(
         self,

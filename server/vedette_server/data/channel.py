@@ -71,7 +71,7 @@ class SourceConfig:
         prefer_tcp: Connect over TCP where the protocol leaves a choice.
     """
 
-    url: str
+    url: str = field(repr=False)
     stream: SourceStream
     loop: bool = False
     prefer_tcp: bool = True

@@ -24,6 +24,7 @@ from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
 from vedette_server.data.rules import GateMode
 from vedette_server.errors import UndecodableError
+from vedette_server.metrics_monitoring import ChannelFigures
 from vedette_server.monitor.base import Scene
 from vedette_server.monitor.clock import PacketClock
 from vedette_server.monitor.health.camera import CameraHealth
@@ -310,6 +311,12 @@ class ChannelMonitor:
             self._tell(self._health.close(self._later(now_s)))
         if self.collector is not None:
             self.collector.close()
+
+    @property
+    def told(self) -> ChannelFigures:
+        """What it has counted, for the metrics."""
+        faults = tuple(kind.value for kind in self.faults)
+        return ChannelFigures(self.live_tracks, dict(self.figures.gate), faults)
 
     @property
     def faults(self) -> tuple[EventKind, ...]:
