@@ -92,6 +92,33 @@ def test_what_is_no_channels_needs_the_permission_on_any(auth):
         auth.authorize(bearer("gate-secret"), "administer", None)
 
 
+@pytest.mark.parametrize(
+    ("permissions", "may"), [("watch", False), ("publish", False), ("administer", True), ("acknowledge", True)]
+)
+def test_who_may_administer_may_acknowledge_who_may_only_watch_may_not(permissions, may):
+    principal = Principal("p", ("gate",), frozenset({Permission(permissions)}))
+    assert principal.may(Permission.ACKNOWLEDGE, "gate") is may
+    assert not principal.may(Permission.ACKNOWLEDGE, "yard")
+
+
+def test_who_calls_can_be_asked_for_many_channels_without_being_turned_away(auth):
+    gate = auth.identify(bearer("gate-secret"))
+    assert [gate.may(Permission.PUBLISH, channel) for channel in ("gate-1", "other")] == [True, False]
+    with pytest.raises(ForbiddenError, match="may not watch channel 'gate-1'"):
+        gate.require(Permission.WATCH, "gate-1")
+    with pytest.raises(UnauthenticatedError):
+        auth.identify(bearer("wrong"))
+    assert Authenticator(AuthSettings()).identify(()) is ANYONE
+
+
+@pytest.mark.parametrize(
+    ("patterns", "named"),
+    [(("a", "b.c"), ("a", "b.c")), (("a", "b*"), None), (("a?",), None), (("[ab]",), None), (("*",), None)],
+)
+def test_a_token_without_patterns_names_its_channels(patterns, named):
+    assert Principal("p", patterns).named_channels() == named
+
+
 def test_all_channels_at_once_need_the_pattern_for_all(auth):
     assert auth.authorize(bearer("desk-secret"), "watch", "").name == "desk"
 

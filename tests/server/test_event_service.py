@@ -138,6 +138,15 @@ async def test_what_comes_in_between_two_pages_moves_nothing(tmp_path: Path, tok
         assert ids(first.events) + ids(second.events) == ["e3", "e2", "e1", "e0"]
 
 
+async def test_a_page_is_no_larger_than_clients_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_service, "MOST_PAGE_BYTES", 3000)
+    async with a_site(tmp_path) as site:
+        site.keep(*(an_event(f"e{n}", at_s=n, detail="x" * 1200 * n) for n in range(6)))
+        response = await site.events.ListEvents(pb.ListEventsRequest(parent="channels/-"))
+        assert ids(response.events) == ["e5"], "one at least, so that it goes on"
+        assert await pages(site, 10) == [f"e{n}" for n in reversed(range(6))]
+
+
 async def test_a_list_that_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     async with a_site(tmp_path) as site:
         site.keep(an_event("a"), an_event("b"))

@@ -108,3 +108,16 @@ def test_a_damaged_file_is_told_in_words(tmp_path: Path) -> None:
         pass
     with pytest.raises(EvidenceError, match="no evidence"), Transcoder(store).playable("gate/none.mp4"):
         pass
+
+
+def test_a_clip_that_nobody_waits_for_any_more_is_not_transcoded_to_its_end(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    made = whole_clip(store, *source("mpeg4-b"))
+    answers = [True, True, False]
+    with (
+        pytest.raises(EvidenceError, match="nobody waits"),
+        Transcoder(store).playable(made.path, lambda: answers.pop(0)),
+    ):
+        pass
+    assert answers == []
+    assert not list((store.root / ".incoming").iterdir())

@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 from support_edge import METHOD, echo_server
 from vedette_server import errors
 from vedette_server.rpc import status
+from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
 
 CODES = [
     (errors.InvalidError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -23,6 +24,7 @@ CODES = [
     (errors.UnavailableError, grpc.StatusCode.UNAVAILABLE),
     (errors.StateError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.OutdatedError, grpc.StatusCode.ABORTED),
+    (errors.DamagedError, grpc.StatusCode.DATA_LOSS),
     (errors.SilentError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.DisplacedError, grpc.StatusCode.ABORTED),
 ]
@@ -144,3 +146,17 @@ async def test_a_client_that_reads_nothing_is_cut_without_a_traceback(caplog):
     await asyncio.gather(*writing, return_exceptions=True)
     assert "Traceback" not in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (StoreUnavailableError("FULL", "store x: the disk is full"), grpc.StatusCode.UNAVAILABLE, "STORE_FULL"),
+        (StoreUnusableError("CORRUPT", "store x: damaged"), grpc.StatusCode.FAILED_PRECONDITION, "STORE_CORRUPT"),
+        (errors.EvidenceError("clip.mp4 cannot be read"), grpc.StatusCode.FAILED_PRECONDITION, "EVIDENCE_ERROR"),
+        (errors.EvidenceBusyError("no turn came"), grpc.StatusCode.UNAVAILABLE, "EVIDENCE_BUSY"),
+    ],
+)
+async def test_what_fails_behind_the_services_is_told_with_its_reason(error, code, reason):
+    seen, info = await outcome(error)
+    assert (seen.code(), seen.details(), info.reason) == (code, str(error), reason)

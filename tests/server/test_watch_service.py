@@ -426,7 +426,7 @@ async def test_results_of_the_channels_that_are_named_come(tmp_path: Path) -> No
 
 async def test_results_can_be_thinned_and_chosen(tmp_path: Path) -> None:
     async with a_site(tmp_path, heartbeat_s=0.05) as site:
-        slow = site.watch(results=True, max_results_per_second=0.001)
+        slow = site.watch(results=True, max_results_per_second=1e-320)
         found = site.watch(results=True, found_only=True)
         await begun(slow)
         await begun(found)

@@ -18,6 +18,7 @@ from vedette_server.rpc.auth import Permission
 from vedette_server.rpc.convert_config import channel_from_wire
 from vedette_server.rpc.status import ending
 from vedette_server.rpc.steering import Hands
+from vedette_server.store.querying import token_after
 from vedette_server.watch.checking import Checking
 from vedette_server.watch.listing import list_events
 from vedette_server.watch.pictures import OpenClip, Pictures
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from vedette_server.evidence.store import EvidenceStore
     from vedette_server.rpc.auth import Authenticator, Principal
     from vedette_server.store.feed import EventFeed
+    from vedette_server.store.querying import EventFilter, Page
     from vedette_server.store.store import EventStore
 
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -43,6 +45,7 @@ R = TypeVar("R")
 ALL_CHANNELS = "channels/-"
 DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
+MOST_PAGE_BYTES = 2 << 20
 MAX_USER_CHARS = 256
 MAX_NOTE_CHARS = 4096
 PIECE_BYTES = 64 * 1024
@@ -111,10 +114,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             page = await self._looks.run(
                 list_events, self._store, wanted, size, request.page_token, _watches(principal)
             )
-            return event_pb2.ListEventsResponse(
-                events=[convert.event_to_wire(one.event, one.number, trail=False) for one in page.events if one.event],
-                next_page_token=page.next_token,
-            )
+            return _page_to_wire(page, wanted)
 
     async def GetEvent(  # noqa: N802 - the contract's name
         self, request: event_pb2.GetEventRequest, context: Context
@@ -265,6 +265,22 @@ class EventService(event_pb2_grpc.EventServiceServicer):
                 await context.write(message)
         except TimeoutError:
             raise SilentError("READS_NOTHING", f"nothing was read for {self._patience_s:g} s") from None
+
+
+def _page_to_wire(page: Page, wanted: EventFilter) -> event_pb2.ListEventsResponse:
+    """Put a page together; it ends before it would be larger than clients take by default."""
+    wire = event_pb2.ListEventsResponse(next_page_token=page.next_token)
+    size_bytes = 0
+    for number, stored in enumerate(page.events):
+        if stored.event is None:
+            continue
+        event = convert.event_to_wire(stored.event, stored.number, trail=False)
+        size_bytes += event.ByteSize()
+        if size_bytes > MOST_PAGE_BYTES and number:
+            wire.next_page_token = token_after(page.events[number - 1], wanted)
+            break
+        wire.events.append(event)
+    return wire
 
 
 def _close_opened(opening: Future[OpenClip]) -> None:

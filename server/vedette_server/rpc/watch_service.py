@@ -44,7 +44,8 @@ MOST_WATCHERS = 1000
 HEARTBEAT_S = 5.0
 # So long a watcher may take to read one message: it can come back and go on from its offset.
 PATIENCE_S = 120.0
-HIGHEST_RATE = 1000.0
+# The least of all numbers has no inverse; once in thirty years is never.
+_LOWEST_RATE = 1e-9
 # Names of channels whose permission one watcher remembers.
 _REMEMBERED = 4096
 
@@ -198,11 +199,9 @@ def _interval_s(request: watch_pb2.WatchChannelsRequest) -> float:
     if not request.HasField("max_results_per_second"):
         return 0.0
     rate = request.max_results_per_second
-    if not (math.isfinite(rate) and 0.0 < rate <= HIGHEST_RATE):
-        raise InvalidError(
-            "INVALID_RATE", f"max_results_per_second is {rate:g}; allowed: above 0, at most {HIGHEST_RATE:g}"
-        )
-    return 1.0 / rate
+    if not (math.isfinite(rate) and rate > 0.0):
+        raise InvalidError("INVALID_RATE", f"max_results_per_second is {rate:g}; allowed: above 0, or absent")
+    return 1.0 / max(rate, _LOWEST_RATE)
 
 
 def _draining() -> UnavailableError:
