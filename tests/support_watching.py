@@ -100,6 +100,7 @@ class Monitor:
         log: All that happened.
         channels: Its channels, by name.
         cuts: Watches to break, the next one first: after so many messages.
+        cut_code: With which status they break.
         silent: Watches say nothing, not even that they live.
         without_offsets: Their messages have no offset.
         refuse: Calls that are refused: code, reason, message, by method.
@@ -114,6 +115,7 @@ class Monitor:
     log: list[watch_pb2.WatchChannelsResponse] = field(default_factory=list)
     channels: dict[str, channel_pb2.Channel] = field(default_factory=dict)
     cuts: deque[int] = field(default_factory=deque)
+    cut_code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
     silent: bool = False
     without_offsets: bool = False
     refuse: dict[str, tuple[grpc.StatusCode, str, str]] = field(default_factory=dict)
@@ -245,7 +247,7 @@ class _Watching(watch_pb2_grpc.WatchServiceServicer):
             while monitor.silent:
                 await asyncio.sleep(0.01)
             if sent == cut:
-                await end(context, grpc.StatusCode.UNAVAILABLE, "GONE", "the server goes away")
+                await end(context, monitor.cut_code, "GONE", "the server goes away")
             if first:
                 message = watch_pb2.WatchChannelsResponse(offset=str(at))
                 message.heartbeat.time.FromSeconds(T0)

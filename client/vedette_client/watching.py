@@ -43,6 +43,7 @@ EARLIEST = "earliest"
 ALL = "channels/-"
 SILENCE_S = 60.0
 MOST_CHANNELS = 10_000
+_PASSING = {grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
 class GapReason(_Open):
@@ -219,6 +220,9 @@ class Watch:
     def _error(self, error: grpc.aio.AioRpcError) -> ClientError:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return RefusedError("UNIMPLEMENTED", "", f"{self._address}: {ABSENT}")
+        # A token that may more or less now, or a server that is too busy to have us back yet: the offset still holds.
+        if error.code() in _PASSING and self._ever:
+            return ConnectionLostError(f"{error.details()} ({error.code().name})")
         return error_from_rpc(error)
 
     async def _back_off(self, error: ConnectionLostError) -> None:

@@ -53,6 +53,7 @@ def test_each_change_of_an_event_is_a_line_that_tells_it_all(capsys) -> None:
     many.ClearField("end_time")
     many.state = event_pb2.EVENT_STATE_ACTIVE
     many.acknowledgement.user = "anna"
+    many.measures["count"] = 5
     with watching(capsys, event(1), offline, many) as vedette:
         said = vedette("watch", "--events", "--since", "earliest", "--count", 3)
     assert said.code == 0
@@ -60,13 +61,27 @@ def test_each_change_of_an_event_is_a_line_that_tells_it_all(capsys) -> None:
     assert entered[0].startswith(local(1_790_000_003.5))
     assert entered[0].split()[-1] == datetime.fromtimestamp(1_790_000_003).astimezone().strftime("%Z")
     assert entered[1:6] == ["gate", "ended", "enter", "yard-enter", "yard"]
-    assert entered[6:] == ["person #t1", "2.5 s", "0.75", "unseen", "clip ready", "0001abcd", "dwell_s 4.5"]
+    assert entered[6:] == ["person #t1", "2.5 s", "0.75", "unseen", "clip ready", "0001abcd"]
     assert faulty[2:6] == ["ended", "camera offline", "camera", "-"]
     assert faulty[-3:] == ["no clip", "0002abcd", "no packets for 10.2 s"]
     assert seen[2] == "active"
-    assert seen[6:11] == ["person #cam:00000000000… +2", "2.5 s", "0.75", "seen by anna", "clip coming"]
+    assert seen[6:] == [
+        *("person #cam:00000000000… +2", "2.5 s", "0.75", "seen by anna", "clip coming", "0003abcd", "count 5"),
+    ]
     assert "to go on from here: --since 3" in said.err
     assert COLOUR not in said.out
+
+
+def test_a_change_that_its_line_does_not_show_is_shown_to_programs_only(capsys) -> None:
+    pictured = event(1)
+    pictured.record = 2
+    pictured.snapshot.state = PENDING
+    over = event(1, clip=event_pb2.Evidence(state=PENDING))
+    with watching(capsys, event(1), pictured, over) as vedette:
+        lines = vedette("watch", "--events", "--since", "earliest", "--count", 2).out.splitlines()
+        assert ["clip ready" in line for line in lines] == [True, False]
+        said = vedette("watch", "--events", "--since", "earliest", "--count", 3, "--json")
+    assert len(said.out.splitlines()) == 3
 
 
 def test_what_is_missing_is_told(capsys) -> None:
@@ -132,7 +147,7 @@ def test_a_lost_connection_is_told_and_repaired(capsys) -> None:
     monitor.cuts.append(2)
     with serving(monitor) as server:
         said = Says(capsys, server.address)("watch", "--events", "--since", "earliest", "--count", 3)
-    assert [line.split()[-3] for line in said.out.splitlines()] == ["0001abcd", "0002abcd", "0003abcd"]
+    assert [line.split()[-1] for line in said.out.splitlines()] == ["0001abcd", "0002abcd", "0003abcd"]
     assert "the connection was lost, trying again: the server goes away (UNAVAILABLE)" in said.err
     assert "connected again" in said.err
 

@@ -165,6 +165,18 @@ async def test_a_refusal_ends_a_watch_at_once() -> None:
     assert (refused.value.code, refused.value.reason, monitor.watches) == ("PERMISSION_DENIED", "FORBIDDEN", 1)
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED])
+async def test_a_watch_that_stood_outlives_what_passes(code: grpc.StatusCode) -> None:
+    monitor = Monitor(cut_code=code)
+    monitor.happen(event(1), event(2))
+    monitor.cuts.append(2)
+    async with MonitorServer(monitor) as server, Client(server.address, reconnect=QUICK) as client:
+        assert numbers(await take(client.watch(offset="earliest"), 2)) == [1, 2]
+        monitor.cuts.append(0)
+        with pytest.raises(RefusedError, match=code.name):
+            await take(client.watch(offset="earliest"), 1)
+
+
 async def test_a_server_without_monitoring_is_told_as_such() -> None:
     async with MonitorServer(absent=True) as server, Client(server.address) as client:
         with pytest.raises(RefusedError, match="started with --state DIR or --channels FILE"):

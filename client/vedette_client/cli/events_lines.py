@@ -11,6 +11,8 @@ from vedette_client.events_data import Event, EventState, EvidenceState
 from vedette_client.watching import ChannelResult, GapReason
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from vedette_client.events_data import Evidence
     from vedette_client.watching import Gap, News
 
@@ -64,7 +66,8 @@ def event_text(event: Event) -> Text:
     )
     for words, style in pieces:
         line.append("  ").append(words, style=style)
-    if rest := measures(event) or (printable(event.detail) if event.kind.is_camera else ""):
+    # How long it lasts stands there already.
+    if rest := printable(event.detail) if event.kind.is_camera else measures(event, but=("dwell_s",)):
         line.append("  ").append(rest, style="dim")
     return line
 
@@ -103,9 +106,10 @@ def acknowledged(event: Event) -> tuple[str, str]:
     return printable(event.acknowledgement.user) or "?", "green"
 
 
-def measures(event: Event) -> str:
-    """Say what the rule measured."""
-    return ", ".join(f"{printable(name)} {value:g}" for name, value in sorted(event.measures.items()))
+def measures(event: Event, but: Collection[str] = ()) -> str:
+    """Say what the rule measured, but for some of it."""
+    pairs = sorted(pair for pair in event.measures.items() if pair[0] not in but)
+    return ", ".join(f"{printable(name)} {value:.4g}" for name, value in pairs)
 
 
 def evidence_words(evidence: Evidence) -> tuple[str, str]:
