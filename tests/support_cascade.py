@@ -90,14 +90,20 @@ class ShadeHouse:
     def __init__(self, *engines: ShadeEngine) -> None:
         self.by_name = {engine.label.name: engine for engine in engines}
         self.guests: dict[Guest, None] = {}
-        self.may_load = threading.Event()
-        self.may_load.set()
+        self.held: dict[str, threading.Event] = {}
         self.broken: set[str] = set()
         self.loads = 0
+        # Called while an engine is chosen, and when somebody has just joined.
+        self.choosing = self.joined = lambda: None
+
+    def hold(self, name: str = "shade") -> threading.Event:
+        """Keep an engine from being loaded until the event is set."""
+        return self.held.setdefault(name, threading.Event())
 
     def prepare(self, refs: Iterable[EngineRef]) -> None:
-        assert self.may_load.wait(20)
         for ref in refs:
+            held = self.held.get(ref.name)
+            assert held is None or held.wait(20)
             self.loads += 1
             if ref.name in self.broken:
                 raise EngineError(f"{ref.name} is broken")
@@ -105,10 +111,12 @@ class ShadeHouse:
                 raise NotFoundError("ENGINE_NOT_FOUND", f"no engine {ref.name}")
 
     def choose(self, config: Any) -> tuple[InferenceClient, ...]:
+        self.choosing()
         return tuple(self.by_name[ref.name] for ref in config.engines)
 
     def join(self, guest: Guest) -> None:
         self.guests[guest] = None
+        self.joined()
 
     def leave(self, guest: Guest) -> None:
         self.guests.pop(guest, None)
@@ -141,7 +149,13 @@ class Bench:
         self.house = ShadeHouse(*engines)
         self.waking = Waking()
         self.now = 100.0
-        self.cascades = Cascades(self.house, self.waking, lambda: self.now, most_under_way=most_under_way)
+        # Called when somebody looks at the clock.
+        self.ticking = lambda: None
+        self.cascades = Cascades(self.house, self.waking, self.clock, most_under_way=most_under_way)
+
+    def clock(self) -> float:
+        self.ticking()
+        return self.now
 
     def open(self, *stages: StageConfig, channel: str = "gate") -> ChannelCascade:
         """Open a channel's cascade, its engines loaded."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from support_cascade import LABELS, SHADES, Bench, Box, ShadeEngine, picture_of, said, seen, show, stage
+from support_engines import eventually
 from vedette_server.cascade import channel as channel_module
 from vedette_server.cascade.reading import MOST_CLASSES, attached_of, read
 from vedette_server.cascade.stage import MOST_SUBJECTS
@@ -320,11 +321,11 @@ def test_the_pipeline_is_told_once_per_frame_that_crops_wait():
 def test_until_its_engine_is_loaded_frames_go_on_without_results():
     engine = ShadeEngine()
     bench = Bench(engine)
-    bench.house.may_load.clear()
+    held = bench.house.hold()
     cascade = bench.cascades.open("gate", [stage()])
     assert show(cascade, [("a", 5, LEFT)], 1.0).attached == ()
     assert not cascade.wants_pictures
-    bench.house.may_load.set()
+    held.set()
     bench.settle()
     show(cascade, [("a", 5, LEFT)], 1.1)
     engine.finish_all()
@@ -333,14 +334,10 @@ def test_until_its_engine_is_loaded_frames_go_on_without_results():
 
 def test_an_engine_that_hangs_while_it_loads_keeps_no_other_waiting():
     bench = Bench(ShadeEngine(), ShadeEngine("looks", task="embedder"))
-    bench.house.may_load.clear()
+    held = bench.house.hold()
     first = bench.cascades.open("gate", [stage()])
-    held = bench.house.may_load
-    bench.house.may_load = type(held)()
-    bench.house.may_load.set()
     other = bench.cascades.open("yard", [stage("looks")])
-    while not bench.house.guests:
-        pass
+    eventually(lambda: bool(bench.house.guests))
     show(other, [("a", 5, LEFT)], 1.0)
     assert other.under_way == 1
     held.set()
@@ -442,13 +439,48 @@ def test_a_closed_cascade_lets_its_engines_go_and_answers_are_for_nobody():
 
 def test_a_channel_that_closes_while_its_engine_loads_takes_no_seat():
     bench = Bench(ShadeEngine())
-    bench.house.may_load.clear()
+    held = bench.house.hold()
     cascade = bench.cascades.open("gate", [stage()])
     cascade.close()
-    bench.house.may_load.set()
+    held.set()
     bench.settle()
     bench.cascades.close()
     assert not bench.house.guests
+
+
+@pytest.mark.parametrize("moment", ["choosing", "joined"])
+def test_a_channel_that_closes_while_it_takes_its_seat_leaves_it(moment):
+    bench = Bench(ShadeEngine())
+    held = bench.house.hold()
+    cascade = bench.cascades.open("gate", [stage()])
+    setattr(bench.house, moment, cascade.close)
+    held.set()
+    bench.settle()
+    assert not bench.house.guests
+    assert not cascade.wants_pictures
+
+
+@pytest.mark.parametrize("stages", [(), (stage(labels=("person",)),)])
+def test_a_stage_that_changes_while_an_object_is_cut_out_gets_no_answer_of_before(stages):
+    engine = ShadeEngine()
+    bench = Bench(engine)
+    cascade = bench.open(stage())
+    looks = 0
+
+    def tick() -> None:
+        # Once when hung looks are looked for, once when a look begins.
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            cascade.change(stages)
+
+    bench.ticking = tick
+    show(cascade, [("a", 5, LEFT)], 1.0)
+    assert looks == 2
+    assert bench.cascades.under_way == 0
+    engine.finish_all()
+    assert cascade.results_of("a") == ()
+    assert (engine.slots.in_use, bench.cascades.tallies["shade"].outlived) == (0, 1)
 
 
 # -- what engines say -------------------------------------------------------------------------------

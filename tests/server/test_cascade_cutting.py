@@ -13,10 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support_cuda import on_simulated
+from support_cuda_letterbox import Picture as Laid
+from support_cuda_letterbox import drawn, on_cpu, on_device
 from support_pictures import photo
 from vedette_engines.cuda.base import ForeignMemory
+from vedette_engines.cuda.colour import yuv_colour
 from vedette_engines.cuda.letterboxing import Surface, SurfaceKind
-from vedette_server.cascade.cutting import Cut, Cutter, coded, cut_surface, enlarged, shows_enough
+from vedette_server.cascade.cutting import Cut, Cutter, coded, cut_planes, cut_surface, enlarged, shows_enough
 from vedette_server.data.format import Codec, ColorRange, ColorSpace, PixelFormat, VideoFormat
 from vedette_server.decode.raw import RawPicture, lay_out
 from vedette_server.decode.still import StillPicture
@@ -99,7 +103,8 @@ def places(draw: Any) -> tuple[float, float, float, float]:
 def test_a_crop_of_a_raw_picture_is_what_stands_there(pixel_format, rotation, aspect, corners):
     picture = raw_picture(pixel_format, rotation, aspect)
     difference = cv2.absdiff(cut_out(picture, aspect, corners), reference(picture, aspect, corners))
-    assert difference.mean() < 2.5
+    # Where samples are not square the part's edges fall between pixels.
+    assert difference.mean() < (2.5 if aspect == 1 else 4.0)
 
 
 @settings(max_examples=40, deadline=None)
@@ -107,7 +112,8 @@ def test_a_crop_of_a_raw_picture_is_what_stands_there(pixel_format, rotation, as
 def test_a_crop_of_a_video_frame_is_what_stands_there(layout, rotation, aspect, corners):
     picture = video_picture(layout, rotation, aspect)
     difference = cv2.absdiff(cut_out(picture, aspect, corners), reference(picture, aspect, corners))
-    assert difference.mean() < 2.5
+    # Where samples are not square the part's edges fall between pixels.
+    assert difference.mean() < (2.5 if aspect == 1 else 4.0)
 
 
 def test_a_crop_keeps_the_colours_that_its_whole_picture_has():
@@ -276,3 +282,40 @@ def test_packed_and_planar_surfaces_are_cut_where_they_lie():
     planar = Surface(SurfaceKind.I420, 64, 48, memory, 0, 64, memory, 64 * 48, 32, memory, 64 * 60)
     cut = cut_surface(planar, Cut(10, 6, 20, 8))
     assert (cut.luma_at, cut.chroma_at, cut.second_at) == (6 * 64 + 10, 64 * 48 + 3 * 32 + 5, 64 * 60 + 3 * 32 + 5)
+
+
+@dataclass
+class Part:
+    """A part of a picture that lies on a device as a whole."""
+
+    whole: Laid
+    cut: Cut
+
+    @property
+    def width(self) -> int:
+        return self.cut.width
+
+    @property
+    def height(self) -> int:
+        return self.cut.height
+
+    def laid(self) -> np.ndarray:
+        return self.whole.laid()
+
+    def surface(self, memory: Any) -> Surface:
+        return cut_surface(self.whole.surface(memory), self.cut)
+
+
+@pytest.mark.parametrize("kind", list(SurfaceKind))
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_a_device_letterboxes_a_part_as_the_cpu_does(kind: SurfaceKind, rotation: int) -> None:
+    whole, fit = drawn(kind, 190, 107), Letterbox(96, 80, "centre")
+    cut = Cut.of((0.3, 0.4, 0.8, 1.0), 190, 107, even=not kind.is_packed)
+    part: Any = Part(whole, cut)
+    with on_simulated() as device:
+        got = on_device(device, part, fit, rotation, yuv_colour(5, full_range=False))
+    wanted = on_cpu(Laid(kind, cut_planes(whole.planes, cut)), fit, rotation, 5, full_range=False)
+    difference = cv2.absdiff(got, wanted)
+    # As of whole pictures, see `tests/engines/test_cuda_letterbox.py`.
+    assert difference.max() <= 32
+    assert difference.mean() <= 0.5

@@ -130,8 +130,9 @@ class ChannelCascade:
         """
         if not self._stages:
             return
+        now = self._clock()
         with self._lock:
-            self._write_off()
+            self._write_off(now)
             if picture is not None:
                 self._size = picture.width, picture.height
             turns = self._turns(detections, labels, time_s)
@@ -231,9 +232,8 @@ class ChannelCascade:
         for track_id in track_ids:
             self._attached.pop(track_id, None)
 
-    def _write_off(self) -> None:
+    def _write_off(self, now: float) -> None:
         """Wait no longer for looks that hang."""
-        now = self._clock()
         for stage in self._stages:
             for look in [look for look in stage.under_way if now - look.begun_s > HANGS_S]:
                 self._settle(look)
