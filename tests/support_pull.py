@@ -160,7 +160,7 @@ class Rtsp:
     pictures: list[bytes]
     password: str = ""
     stall_after: int = 0
-    fps: float = 50.0
+    fps: float = 100.0
     transports: list[str] = field(default_factory=list)
 
     def __call__(self, camera: Camera, connection: socket.socket) -> None:
@@ -398,7 +398,7 @@ class Stack:
         return list(self.factory.fed[name])
 
 
-OPTIONS = PullOptions(timeout_s=2.0, first_wait_s=0.05, longest_wait_s=0.2, good_stretch_s=30.0)
+OPTIONS = PullOptions(timeout_s=10.0, first_wait_s=0.05, longest_wait_s=0.2, good_stretch_s=30.0)
 
 
 @contextlib.asynccontextmanager

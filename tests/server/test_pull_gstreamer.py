@@ -31,7 +31,7 @@ PATIENT = PullOptions(timeout_s=8.0)
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("gst") / "clip.mp4", frames=100, fps=25, bframes=0)
+    return write_clip(tmp_path_factory.mktemp("gst") / "clip.mp4", frames=40, fps=25, bframes=0)
 
 
 def first(url: str, count: int, *, prefer_tcp: bool = True) -> tuple[VideoFormat, list[Packet]]:
@@ -68,11 +68,11 @@ def test_motion_jpeg_over_rtp_comes_as_whole_pictures() -> None:
 async def test_verdicts_come_of_it_over_its_end_and_beginning(clip: Path, tmp_path: Path) -> None:
     with GstServer(file_pipeline(clip)) as camera:
         async with stack(tmp_path, record("cam", f"rtsp://{camera.host}/cam"), timeout_s=8.0) as server:
-            # The server hangs up at the end of the file, after 100 pictures.
+            # The server hangs up at the end of the file, after 40 pictures.
             await server.until(lambda: server.session("cam").epoch >= 2 if server.sessions("cam") else False)
-            await server.fed("cam", 110)
+            await server.fed("cam", 45)
             session = server.session("cam")
-            await server.until(lambda: session.account.analysed > 100)
+            await server.until(lambda: session.account.analysed > 40)
             assert server.sessions("cam") == 1
             status = server.puller.status("cam")
             assert status is not None

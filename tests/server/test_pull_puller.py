@@ -408,11 +408,11 @@ async def test_closing_hangs_up_on_all_and_has_what_they_sent_judged(root: Path)
 
 
 async def test_closing_does_not_wait_for_a_camera_that_does_not_answer(root: Path) -> None:
-    with silent() as camera, Camera(Rtsp(access_units(), stall_after=40)) as stalled:
+    with silent() as camera, Camera(Rtsp(access_units(), stall_after=20)) as stalled:
         cams = record("dead", f"rtsp://{camera.host}/cam"), record("stalled", f"rtsp://{stalled.host}/cam")
-        async with stack(root, *cams, timeout_s=2.0) as server:
+        async with stack(root, *cams, timeout_s=1.2) as server:
             await server.until(lambda: camera.calls > 0)
-            await server.fed("stalled", 40)
+            await server.fed("stalled", 20)
             session = server.session("stalled")
             await server.puller.close(0.3)
             assert len(pull_threads()) == 2  # it did not wait for them

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
     from vedette_server.data.packet import Packet
 
-QUICK = PullOptions(timeout_s=0.6)
+PATIENT, QUICK = PullOptions(timeout_s=10.0), PullOptions(timeout_s=0.5)
 
 
 @contextlib.contextmanager
-def opened(url: str, *folders: Path, options: PullOptions = QUICK, prefer_tcp: bool = True) -> Iterator[Source]:
+def opened(url: str, *folders: Path, options: PullOptions = PATIENT, prefer_tcp: bool = True) -> Iterator[Source]:
     with contextlib.closing(Source(check_url(url, folders), options, prefer_tcp=prefer_tcp)) as source:
         yield source
 
@@ -93,12 +93,23 @@ def test_an_rtsp_camera_may_be_asked_for_udp_first() -> None:
 
 def test_a_camera_that_sends_jpegs_has_no_end() -> None:
     pictures = jpegs()
-    with Camera(Multipart(pictures)) as camera, opened(f"http://{camera.host}/mjpg") as source:
+    with Camera(Multipart(pictures, fps=100)) as camera, opened(f"http://{camera.host}/mjpg") as source:
         packets = list(itertools.islice(source.packets(), 12))
         assert source.format.codec is Codec.JPEG
         assert not source.ends
     assert datas(packets) == pictures * 2
     assert all(packet.keyframe for packet in packets)
+
+
+def test_jpegs_without_times_get_those_of_their_arrival() -> None:
+    with Camera(Multipart(jpegs(), fps=10)) as camera, opened(f"http://{camera.host}/mjpg") as source:
+        began = time.monotonic()
+        packets = list(itertools.islice(source.packets(), 12))
+        took_s = time.monotonic() - began
+        stamps = [float(packet.pts * source.format.time_base) for packet in packets if packet.pts is not None]
+    assert len(stamps) == 12
+    assert stamps == sorted(set(stamps))
+    assert 0.5 < stamps[-1] <= took_s
 
 
 def test_sound_is_left_out(tmp_path: Path) -> None:
@@ -139,7 +150,7 @@ def test_a_playlist_is_read_over_http_and_reaches_no_file(tmp_path: Path) -> Non
             assert source.bursts
             assert datas(list(source.packets())) == in_container(served / "part.ts")
         with pytest.raises(SourceError):
-            Source(check_url(f"{url}/bad.m3u8", ()), QUICK)
+            Source(check_url(f"{url}/bad.m3u8", ()), PATIENT)
 
 
 @pytest.mark.parametrize("name", ["list.m3u8", "list.ffconcat"])
@@ -152,14 +163,14 @@ def test_a_file_that_names_other_files_is_not_opened(name: str, tmp_path: Path) 
         else f"ffconcat version 1.0\nfile '{clip.name}'\n"
     )
     with pytest.raises(SourceError, match="cannot be opened"):
-        Source(check_url(path.as_uri(), (tmp_path,)), QUICK)
+        Source(check_url(path.as_uri(), (tmp_path,)), PATIENT)
 
 
 def test_http_does_not_redirect_to_files(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4")
     answer = Answer("302 Found", f"Location: {clip.as_uri()}\r\n")
     with Camera(answer) as camera, pytest.raises(SourceError):
-        Source(check_url(f"http://{camera.host}/clip.mp4", ()), QUICK)
+        Source(check_url(f"http://{camera.host}/clip.mp4", ()), PATIENT)
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "rtsps", "https"])
@@ -173,8 +184,8 @@ def test_a_camera_that_stays_silent_is_given_up_in_time(scheme: str) -> None:
 
 def test_a_camera_that_falls_silent_is_given_up_in_time() -> None:
     with (
-        Camera(Rtsp(access_units(), stall_after=40)) as camera,
-        opened(f"rtsp://{camera.host}/cam") as source,
+        Camera(Rtsp(access_units(), stall_after=20)) as camera,
+        opened(f"rtsp://{camera.host}/cam", options=replace(QUICK, timeout_s=1.0)) as source,
         pytest.raises(SourceError, match="reading failed: no answer within"),
     ):
         for _ in source.packets():
@@ -197,7 +208,7 @@ def refused_port() -> int:
 )
 def test_a_camera_that_is_not_there_is_told_in_words(url: str, why: str) -> None:
     with pytest.raises(SourceError, match=why):
-        Source(check_url(url.format(port=refused_port()), ()), QUICK)
+        Source(check_url(url.format(port=refused_port()), ()), PATIENT)
 
 
 @pytest.mark.parametrize(
@@ -205,14 +216,14 @@ def test_a_camera_that_is_not_there_is_told_in_words(url: str, why: str) -> None
 )
 def test_what_http_servers_refuse_is_told_in_words(status: str, why: str) -> None:
     with Camera(Answer(status, body=b"no video " * 400)) as camera, pytest.raises(SourceError, match=why) as refused:
-        Source(check_url(f"http://me:s3cret@{camera.host}/cam?token=s3cret", ()), QUICK)
+        Source(check_url(f"http://me:s3cret@{camera.host}/cam?token=s3cret", ()), PATIENT)
     assert "s3cret" not in str(refused.value)
 
 
 def test_a_wrong_password_is_told_without_it_and_the_right_one_opens(caplog: pytest.LogCaptureFixture) -> None:
     with Camera(Rtsp(access_units(), password="right")) as camera:
         with pytest.raises(SourceError, match="401") as refused:
-            Source(check_url(f"rtsp://admin:wr0ng@{camera.host}/cam", ()), QUICK)
+            Source(check_url(f"rtsp://admin:wr0ng@{camera.host}/cam", ()), PATIENT)
         assert "wr0ng" not in str(refused.value) + caplog.text
         with opened(f"rtsp://admin:right@{camera.host}/cam") as source:
             assert len(list(itertools.islice(source.packets(), 5))) == 5
@@ -222,7 +233,7 @@ def test_broken_bytes_are_no_video(tmp_path: Path) -> None:
     path = tmp_path / "broken.mp4"
     path.write_bytes(os.urandom(5000))
     with pytest.raises(SourceError, match="cannot be opened as video"):
-        Source(check_url(path.as_uri(), (tmp_path,)), QUICK)
+        Source(check_url(path.as_uri(), (tmp_path,)), PATIENT)
 
 
 def test_a_recording_with_broken_bytes_in_it_ends_or_tells(tmp_path: Path) -> None:
@@ -243,19 +254,19 @@ def test_a_recording_with_broken_bytes_in_it_ends_or_tells(tmp_path: Path) -> No
 def test_what_is_no_file_is_told(name: str, why: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(SourceError, match=why):
-        Source(check_url((tmp_path / name).as_uri(), (tmp_path,)), QUICK)
+        Source(check_url((tmp_path / name).as_uri(), (tmp_path,)), PATIENT)
 
 
 def test_a_pipe_does_not_hold_a_thread(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(SourceError, match="no plain file"):
-        Source(check_url((tmp_path / "pipe.mp4").as_uri(), (tmp_path,)), QUICK)
+        Source(check_url((tmp_path / "pipe.mp4").as_uri(), (tmp_path,)), PATIENT)
 
 
 def test_codecs_that_the_server_does_not_take_are_named(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "old.ts", codec="mpeg2video")
     with pytest.raises(SourceError, match="its video is mpeg2video; supported are h264"):
-        Source(check_url(path.as_uri(), (tmp_path,)), QUICK)
+        Source(check_url(path.as_uri(), (tmp_path,)), PATIENT)
 
 
 def test_sound_alone_is_no_camera(tmp_path: Path) -> None:
@@ -268,7 +279,7 @@ def test_sound_alone_is_no_camera(tmp_path: Path) -> None:
             output.mux(stream.encode(sound))
         output.mux(stream.encode(None))
     with pytest.raises(SourceError, match="no video in it"):
-        Source(check_url(path.as_uri(), (tmp_path,)), QUICK)
+        Source(check_url(path.as_uri(), (tmp_path,)), PATIENT)
 
 
 @contextlib.contextmanager
@@ -300,7 +311,7 @@ def test_where_certificates_are_asked_for_others_are_refused(tmp_path: Path) -> 
         secure_web(tmp_path, ours) as url,
     ):
         for ca_file in (None, Path(ours_pem)):
-            with opened(f"{url}/clip.mp4", options=replace(QUICK, ca_file=ca_file)) as source:
+            with opened(f"{url}/clip.mp4", options=replace(PATIENT, ca_file=ca_file)) as source:
                 assert len(list(source.packets())) == 24
         with pytest.raises(SourceError, match="cannot be opened"):
-            Source(check_url(f"{url}/clip.mp4", ()), replace(QUICK, ca_file=Path(theirs_pem)))
+            Source(check_url(f"{url}/clip.mp4", ()), replace(PATIENT, ca_file=Path(theirs_pem)))

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av
@@ -50,6 +52,7 @@ _ANALYSE_US = "2000000"
 _TURNABLE = {"mov", "mp4", "matroska", "webm"}
 _PROBE_PACKETS = 64
 _ENDLESS = "mpjpeg"
+_ARRIVAL_TICKS = Fraction(1, 90_000)
 _PLAYLIST = "hls"
 
 
@@ -86,6 +89,10 @@ class Source:
             raise
         container = self._container
         name = container.format.name
+        # JPEGs that come without times: FFmpeg makes some up, 25 in a second however many there are.
+        self._untimed = name == _ENDLESS
+        if self._untimed:
+            self.format = replace(self.format, time_base=_ARRIVAL_TICKS)
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.fps = float(rate) if rate else None
         self.extent = (container.duration, container.size)
@@ -100,9 +107,15 @@ class Source:
         Raises:
             SourceError: Reading failed half-way.
         """
+        began_s, latest = time.monotonic(), -1
         while (packet := self._next()) is not None:
-            if packet.size:
-                yield _plain(packet)
+            if not packet.size:
+                continue
+            plain = _plain(packet)
+            if self._untimed:
+                latest = max(latest + 1, round((time.monotonic() - began_s) / _ARRIVAL_TICKS))
+                plain.pts, plain.dts, plain.duration = latest, latest, None
+            yield plain
 
     def close(self) -> None:
         """Hang up; may be called twice."""
