@@ -291,7 +291,7 @@ class ListEventsResponse(_message.Message):
     """Gives the next page; empty: there is none."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
-        """The events, without their trails."""
+        """The events, without their trails; may be fewer than asked for, or none, though there are more."""
 
     def __init__(
         self,
@@ -680,7 +680,7 @@ class VerifyEventsResponse(_message.Message):
     """Nothing more comes."""
     @_builtins.property
     def findings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What does not fit, in words; at most a thousand are told."""
+        """What does not fit, in words; at most a thousand are told, all of them in the last message."""
 
     def __init__(
         self,

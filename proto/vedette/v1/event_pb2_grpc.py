@@ -28,8 +28,8 @@ if _version_not_supported:
 class EventServiceStub:
     """Finds events, and takes note of who has seen them.
 
-    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge`, exporting and verifying
-    `administer`.
+    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge` (or `administer`), exporting
+    the head and verifying `administer` for all channels.
     """
 
     def __init__(self, channel):
@@ -78,8 +78,8 @@ class EventServiceStub:
 class EventServiceServicer:
     """Finds events, and takes note of who has seen them.
 
-    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge`, exporting and verifying
-    `administer`.
+    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge` (or `administer`), exporting
+    the head and verifying `administer` for all channels.
     """
 
     def ListEvents(self, request, context):
@@ -180,8 +180,8 @@ def add_EventServiceServicer_to_server(servicer, server):
 class EventService:
     """Finds events, and takes note of who has seen them.
 
-    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge`, exporting and verifying
-    `administer`.
+    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge` (or `administer`), exporting
+    the head and verifying `administer` for all channels.
     """
 
     @staticmethod

@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class EventServiceStub:
     """Finds events, and takes note of who has seen them.
 
-    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge`, exporting and verifying
-    `administer`.
+    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge` (or `administer`), exporting
+    the head and verifying `administer` for all channels.
     """
 
     @_typing.overload
@@ -56,8 +56,8 @@ class EventServiceStub:
 class EventServiceAsyncStub(EventServiceStub):
     """Finds events, and takes note of who has seen them.
 
-    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge`, exporting and verifying
-    `administer`.
+    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge` (or `administer`), exporting
+    the head and verifying `administer` for all channels.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -79,8 +79,8 @@ class EventServiceAsyncStub(EventServiceStub):
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     """Finds events, and takes note of who has seen them.
 
-    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge`, exporting and verifying
-    `administer`.
+    Reading needs the permission `watch` for the event's channel, acknowledging `acknowledge` (or `administer`), exporting
+    the head and verifying `administer` for all channels.
     """
 
     @_abc_1.abstractmethod

@@ -33,7 +33,7 @@ class _GapReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GapReason.V
     GAP_REASON_SLOW_WATCHER: _GapReason.ValueType  # 1
     """The watcher read too slowly; results (never events) were dropped."""
     GAP_REASON_EXPIRED: _GapReason.ValueType  # 2
-    """The offset lies before what is kept."""
+    """The offset lies before what is kept. Results are not kept at all: those between two watches are missing."""
     GAP_REASON_RESTART: _GapReason.ValueType  # 3
     """The server was started anew: results are kept in memory only."""
 
@@ -45,7 +45,7 @@ GAP_REASON_UNSPECIFIED: GapReason.ValueType  # 0
 GAP_REASON_SLOW_WATCHER: GapReason.ValueType  # 1
 """The watcher read too slowly; results (never events) were dropped."""
 GAP_REASON_EXPIRED: GapReason.ValueType  # 2
-"""The offset lies before what is kept."""
+"""The offset lies before what is kept. Results are not kept at all: those between two watches are missing."""
 GAP_REASON_RESTART: GapReason.ValueType  # 3
 """The server was started anew: results are kept in memory only."""
 Global___GapReason: _TypeAlias = GapReason  # noqa: Y015
@@ -70,7 +70,7 @@ class WatchChannelsRequest(_message.Message):
     offset: _builtins.str
     """`offset` of the last message that was received; empty: from now on. `earliest`: all events that are kept."""
     found_only: _builtins.bool
-    """Only results in which something was found."""
+    """Only results in which a detector found something."""
     max_results_per_second: _builtins.float
     """At most so many results per second and channel, above 0; absent: all."""
     @_builtins.property

@@ -52,7 +52,8 @@ class WatchServiceServicer:
         Events: each change once, in the order in which they were kept, none missing and none twice as long as the watcher
         goes on from the last offset that it was sent; only those that are kept are sent. Results: best effort, what is
         missing is told with a Gap. Needs the permission `watch` for each channel; with `channels/-`, those that the
-        caller may watch are sent.
+        caller may watch are sent. The first message, before which only gaps come, is a heartbeat: it says where the watch
+        begins. UNAVAILABLE when the server drains, ABORTED when the caller's permissions changed: go on from the offset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -70,6 +70,7 @@ class ResultHub:
         self._last: dict[str, int] = {}
         self._forgotten = 0
         self._told_lost = 0
+        self._dropped_before = 0
         self._named: dict[str, list[ResultQueue]] = {}
         self._of_all: list[ResultQueue] = []
 
@@ -99,7 +100,12 @@ class ResultHub:
     @property
     def watchers(self) -> int:
         """How many watch results now."""
-        return len(self._of_all) + len({id(one) for queues in self._named.values() for one in queues})
+        return len(self._queues())
+
+    @property
+    def dropped(self) -> int:
+        """Results that watchers read too slowly for, so far."""
+        return self._dropped_before + sum(queue.dropped for queue in self._queues())
 
     @property
     def position(self) -> int:
@@ -120,6 +126,8 @@ class ResultHub:
 
     def unwatch(self, queue: ResultQueue) -> None:
         """Stop watching; may be called twice."""
+        self._dropped_before += queue.dropped
+        queue.dropped = 0
         if queue in self._of_all:
             self._of_all.remove(queue)
         for channel in queue.wish.channels or ():

@@ -110,7 +110,8 @@ class EventTail:
         self._most_kept = most_kept
         self._poll_s = poll_s
         self._patience_s = patience_s
-        self._reader = Hands("following events", 1, 1)
+        # One reads; readers that were given up may still be counted.
+        self._reader = Hands("following events", 1, CATCHES_WAITING)
         self._catching = Hands("catching up with events", CATCHERS_UP, CATCHES_WAITING)
         self._kept: deque[Change] = deque()
         # Everything behind `_first` through `_through` is in memory.
