@@ -10,7 +10,7 @@ import support_cli
 
 
 def test_the_demo_shows_four_cameras_writes_a_clip_and_stops_its_server(tmp_path) -> None:
-    said = support_cli.vedette("demo", "--seconds", "3", "--engine", "blobs", "--out", tmp_path / "out")
+    said = support_cli.vedette("demo", "--seconds", "5", "--engine", "blobs", "--out", tmp_path / "out")
     assert said.code == 0, said.err
     assert said.out.count("agrees") == 4
     assert "server stopped, exit code 0" in said.out
@@ -20,6 +20,12 @@ def test_the_demo_shows_four_cameras_writes_a_clip_and_stops_its_server(tmp_path
     with av.open(str(tmp_path / "out" / "demo.mp4")) as clip:
         assert sum(1 for _ in clip.decode(video=0)) >= 40
     assert (tmp_path / "out" / "server.log").exists()
+    counts = [int(count) for count in re.findall(r"(\d+) (?:cross|dwell|occupancy)", said.out)]
+    assert sum(counts) >= 3
+    assert "checked, all fit" in said.out
+    assert (tmp_path / "out" / "event.jpg").read_bytes().startswith(b"\xff\xd8")
+    with av.open(str(tmp_path / "out" / "event.mp4")) as clip:
+        assert sum(1 for _ in clip.decode(video=0)) >= 15
 
 
 def test_ctrl_c_ends_the_demo_and_its_server(tmp_path) -> None:

@@ -1,9 +1,10 @@
-"""The command `vedette demo`: a server, cameras and a clip of what was seen, in one go."""
+"""The command `vedette demo`: a server, cameras, the events that they give, and a clip, in one go."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +45,7 @@ Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory for t
 def demo(
     sources: Sources = None, engine: EngineName = "person", seconds: Seconds = 30.0, out: Out = Path("out")
 ) -> None:
-    """Show it all: start a server, send it four synthetic cameras, and write an annotated clip."""
+    """Show it all: a server, four synthetic cameras, the events they give, and an annotated clip."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,16 +70,23 @@ async def _demo(wishes: Sequence[Shot], engine: str, out: Path) -> int:
     from vedette_client.cli.terminal import console as build_console  # noqa: PLC0415  other commands need no table
 
     console = build_console()
-    async with _serving(engine, out / "server.log", console) as server:
-        return await _show(wishes, Reach(server.address), console, out / "demo.mp4")
+    async with _serving(engine, [wish.channel for wish in wishes[-_SCENES:]], out, console) as server:
+        return await _show(wishes, Reach(server.address), console, out)
 
 
 @contextlib.asynccontextmanager
-async def _serving(engine: str, log: Path, console: Console) -> AsyncIterator[ServerProcess]:
-    """Start a server, and stop it at the end, whatever happens."""
+async def _serving(engine: str, scenes: Sequence[str], out: Path, console: Console) -> AsyncIterator[ServerProcess]:
+    """Start a server that monitors the scenes, and stop it at the end, whatever happens."""
+    from vedette_client.cli.demo_events import write_channels  # noqa: PLC0415
     from vedette_client.cli.server_process import ServerProcess  # noqa: PLC0415
 
-    server = ServerProcess(["--engine", engine], log)
+    # A demo begins without a past.
+    shutil.rmtree(out / "state", ignore_errors=True)
+    write_channels(out / "channels.toml", scenes)
+    log = out / "server.log"
+    server = ServerProcess(
+        ["--engine", engine, "--state", str(out / "state"), "--channels", str(out / "channels.toml")], log
+    )
     try:
         with console.status(f"starting a server with the engine {engine} ..."):
             await server.start()
@@ -91,22 +99,25 @@ async def _serving(engine: str, log: Path, console: Console) -> AsyncIterator[Se
             console.print(f"server stopped, exit code {code}")
 
 
-async def _show(wishes: Sequence[Shot], where: Reach, console: Console, clip: Path) -> int:
+async def _show(wishes: Sequence[Shot], where: Reach, console: Console, out: Path) -> int:
     from vedette_client.cli.annotating import Annotating  # noqa: PLC0415
     from vedette_client.cli.board import Board, summary  # noqa: PLC0415
     from vedette_client.cli.camera import Camera, Listener  # noqa: PLC0415
+    from vedette_client.cli.demo_events import EventShow  # noqa: PLC0415
     from vedette_client.cli.finding import TruthCheck  # noqa: PLC0415
     from vedette_client.cli.running import Interruption, run_cameras  # noqa: PLC0415
 
-    interruption = Interruption()
+    interruption, events, clip = Interruption(), EventShow(console), out / "demo.mp4"
     checks = [TruthCheck() for _ in wishes]
     listeners: list[list[Listener]] = [[check] for check in checks]
     listeners[0].append(Annotating(clip))
     cameras = [Camera(shot, interruption.stop, heard) for shot, heard in zip(wishes, listeners, strict=True)]
     board = Board(cameras, console, f"vedette demo: {len(cameras)} cameras, engine {wishes[0].options.engines[0]}")
-    await run_cameras(cameras, where, board, interruption)
+    async with events.watching(where):
+        await run_cameras(cameras, where, board, interruption)
     console.print(summary(cameras))
     console.print(_found(checks))
+    await events.keep_one(where, out)
     if clip.exists():
         console.print(f"annotated clip of {wishes[0].channel}: {clip}", soft_wrap=True)
     code = outcome(cameras, "vedette demo")
