@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import grpc
 import pytest
@@ -255,3 +256,23 @@ def test_without_asyncio_a_watch_is_an_iterator() -> None:
     left.close()
     with pytest.raises(StreamClosedError):
         next(left)
+
+
+def test_without_asyncio_a_watch_that_waits_may_be_closed_from_another_thread() -> None:
+    monitor, found = Monitor(), []
+    monitor.happen(event(1))
+    with serving(monitor) as server, sync.Client(server.address, reconnect=QUICK) as client:
+        watch = client.watch(offset="earliest")
+        begun = threading.Event()
+
+        def read() -> None:
+            for news in watch:
+                found.extend(numbers([news]))
+                begun.set()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert begun.wait(WAIT_S)
+        watch.close()
+        reader.join(WAIT_S)
+        assert (found, reader.is_alive()) == ([1], False)

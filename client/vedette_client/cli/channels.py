@@ -30,13 +30,13 @@ Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Wr
 async def list_command(client: Client) -> None:
     """List the server's channels, and where each stands."""
     from vedette_client.cli.channels_pages import channels_table  # noqa: PLC0415  other commands need no table
-    from vedette_client.cli.terminal import console  # noqa: PLC0415
+    from vedette_client.cli.terminal import WIDEST, console  # noqa: PLC0415
 
     channels = await client.channels.list()
     if not channels:
         typer.echo("no channels")
         return
-    console().print(channels_table(channels, f"channels of {client.address}"))
+    console(file_width=WIDEST).print(channels_table(channels, f"channels of {client.address}"))
 
 
 @app.command("show")

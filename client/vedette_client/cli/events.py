@@ -31,9 +31,6 @@ app = typer.Typer(
     help="Find events, fetch their evidence, acknowledge and verify them.",
 )
 
-# A row keeps to one line where nobody looks at it.
-_FILE_WIDTH = 400
-
 EventName = Annotated[
     str, typer.Argument(metavar="EVENT", help="The event: its first letters, CHANNEL/EVENT, or its whole name.")
 ]
@@ -72,7 +69,7 @@ async def list_command(
     """List events, the newest first."""
     from vedette_client.cli.events_json import event_line  # noqa: PLC0415  only this and the export need it
     from vedette_client.cli.events_pages import events_table  # noqa: PLC0415
-    from vedette_client.cli.terminal import console  # noqa: PLC0415
+    from vedette_client.cli.terminal import WIDEST, console  # noqa: PLC0415
 
     wanted = _wanted(since, until, choosing.chosen(rule, kind, label, unseen=unseen, state=state))
     lists = [await client.events.list(one, wanted, limit=limit + 1) for one in dict.fromkeys(channel or (None,))]
@@ -84,9 +81,7 @@ async def list_command(
     if not found:
         typer.echo("no events")
         return
-    output = console()
-    if not output.is_terminal:
-        output.width = _FILE_WIDTH
+    output = console(file_width=WIDEST)
     output.print(events_table(found[:limit], f"events of {client.address}", output.width))
     if len(found) > limit:
         typer.echo(f"and more; --limit N shows more than {limit}")
