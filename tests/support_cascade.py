@@ -93,8 +93,8 @@ class ShadeHouse:
         self.held: dict[str, threading.Event] = {}
         self.broken: set[str] = set()
         self.loads = 0
-        # Called while an engine is chosen, and when somebody has just joined.
-        self.choosing = self.joined = lambda: None
+        # Called while an engine is chosen, and when somebody is about to join.
+        self.choosing = self.joining = lambda: None
 
     def hold(self, name: str = "shade") -> threading.Event:
         """Keep an engine from being loaded until the event is set."""
@@ -115,8 +115,8 @@ class ShadeHouse:
         return tuple(self.by_name[ref.name] for ref in config.engines)
 
     def join(self, guest: Guest) -> None:
+        self.joining()
         self.guests[guest] = None
-        self.joined()
 
     def leave(self, guest: Guest) -> None:
         self.guests.pop(guest, None)

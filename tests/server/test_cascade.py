@@ -17,6 +17,7 @@ from support_engines import eventually
 from vedette_server.cascade import channel as channel_module
 from vedette_server.cascade.reading import MOST_CLASSES, attached_of, read
 from vedette_server.cascade.stage import MOST_SUBJECTS
+from vedette_server.data.outcome import SkipReason
 from vedette_server.data.verdict import EngineLabel
 from vedette_server.errors import UndecodableError
 
@@ -97,6 +98,17 @@ def test_what_is_not_confirmed_or_of_another_label_or_tiny_is_not_looked_at():
     assert not engine.waiting
     show(cascade, [("c", 5, LEFT)], 1.3, class_id=1)
     assert len(engine.waiting) == 1
+
+
+def test_where_nothing_is_followed_nothing_is_looked_at():
+    engine = ShadeEngine()
+    cascade = Bench(engine).open(stage(labels=LABELS))
+    picture, detections = picture_of([(5, LEFT)]), seen(("a", LEFT))
+    detections.track_ids = ()
+    cascade.look(picture, Fraction(1), detections, LABELS, 1.0)
+    cascade.attach(detections)
+    assert not engine.waiting
+    assert detections.attached == ()
 
 
 def test_results_stay_with_their_track_when_objects_cross():
@@ -254,9 +266,10 @@ def test_a_failing_engine_costs_results_only_and_is_tried_ever_less_often(caplog
     assert looks == [0.0, 1.0, 3.0, 7.0, 15.0]
     assert bench.cascades.tallies["shade"].failed == 5
     assert [record.message for record in caplog.records] == ["second stage shade fails on gate: out of memory"]
-    show(cascade, [("a", 5, LEFT)], 40.0)
-    engine.finish_all()
-    assert said(cascade, "a") == "shade 5"
+    for time_s in (40.0, 40.1):
+        show(cascade, [("a", 5, LEFT)], time_s)
+        engine.finish_all()
+        assert cascade.results_of("a")[0].time_s == time_s
 
 
 @pytest.mark.parametrize("task", ["classifier", "embedder"])
@@ -369,6 +382,20 @@ def test_an_engine_that_cannot_be_loaded_is_told_once_and_tried_again(caplog):
     assert bench.cascades.failure(stage().engine) == ""
 
 
+def test_a_stage_whose_version_is_gone_is_seated_anew():
+    engine = ShadeEngine()
+    bench = Bench(engine)
+    cascade = bench.open(stage())
+    (seat,) = bench.house.guests
+    seat.end("ENGINE_UNLOADED", SkipReason.SESSION_LOST)
+    show(cascade, [("a", 5, LEFT)], 1.0)
+    assert not engine.waiting
+    bench.settle()
+    show(cascade, [("a", 5, LEFT)], 1.1)
+    assert (len(engine.waiting), bench.house.loads) == (1, 2)
+    engine.finish_all()
+
+
 def test_a_detector_takes_no_seat():
     bench = Bench(ShadeEngine(task="detector"))
     cascade = bench.open(stage())
@@ -448,7 +475,7 @@ def test_a_channel_that_closes_while_its_engine_loads_takes_no_seat():
     assert not bench.house.guests
 
 
-@pytest.mark.parametrize("moment", ["choosing", "joined"])
+@pytest.mark.parametrize("moment", ["choosing", "joining"])
 def test_a_channel_that_closes_while_it_takes_its_seat_leaves_it(moment):
     bench = Bench(ShadeEngine())
     held = bench.house.hold()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import threading
+import time
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ from vedette_server.data.verdict import EngineLabel, EngineOutcome, Verdict
 from vedette_server.errors import InvalidError
 from vedette_server.execute.client import Surface
 from vedette_server.execute.engines import Engines
+from vedette_server.execute.steering import Steering
 from vedette_server.metrics import Metrics
 from vedette_server.pipeline import Pipeline
 from vedette_server.post.detections import Attached
@@ -169,23 +172,72 @@ def test_a_version_of_another_kind_does_not_take_a_stage_over(yard: Yard) -> Non
     assert said(cascade, "one") == "bright"
 
 
-def test_a_crop_is_run_by_the_pipeline_whatever_thread_looks(tmp_path: Path) -> None:
-    publish_classifier(tmp_path, "1", "tone")
-    metrics = Metrics(MetricsSettings(port="off"))
+@dataclass
+class Serving:
+    """Engines whose batches a pipeline runs."""
+
+    engines: Engines
+    cascades: Cascades
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    for name, version in (("tone", "1"), ("tone", "2"), ("other", "1")):
+        publish_classifier(tmp_path, version, name)
     pipeline = Pipeline(1, 4)
+    metrics = Metrics(MetricsSettings(port="off"))
     engines = Engines(replace(SETTINGS, dirs=(tmp_path,)), metrics, pipeline, lambda: None)
-    cascades = Cascades(engines, pipeline)
-    try:
-        cascade = cascades.open("a", [stage("tone")])
-        eventually(lambda: cascade._stages[0].seat.runs is not None)
-        picture = picture_of([(7, LEFT), (1, RIGHT)])
-        cascade.look(picture, Fraction(1), seen(("one", LEFT), ("two", RIGHT)), LABELS, 1.0)
-        eventually(lambda: said(cascade, "one") == "bright" and said(cascade, "two") == "dark")
-        cascade.close()
-    finally:
-        cascades.close()
-        pipeline.close()
-        engines.close()
+    made = Serving(engines, Cascades(engines, pipeline))
+    yield made
+    made.cascades.close()
+    pipeline.close()
+    engines.close()
+
+
+def test_a_crop_is_run_by_the_pipeline_whatever_thread_looks(serving: Serving) -> None:
+    cascade = serving.cascades.open("a", [stage("tone")])
+    eventually(lambda: cascade._stages[0].seat.runs is not None)
+    picture = picture_of([(7, LEFT), (1, RIGHT)])
+    cascade.look(picture, Fraction(1), seen(("one", LEFT), ("two", RIGHT)), LABELS, 1.0)
+    eventually(lambda: said(cascade, "one") == "bright" and said(cascade, "two") == "dark")
+    cascade.close()
+
+
+def stream(cascades: Cascades, number: int, wrong: list[str]) -> None:
+    """Show a channel whose tracks are called as they are, and change and end it."""
+    tone = stage("tone", refresh_s=0.0)
+    cascade = cascades.open(f"c{number}", [tone])
+    for tick in range(60):
+        detections = show(cascade, [("dark", 0, LEFT), ("bright", 7, RIGHT)], float(tick))
+        for track, attached in zip(detections.track_ids, detections.attached, strict=False):
+            if attached is not None and attached.attributes[0][1] != track:
+                wrong.append(track)
+        if tick % 20 == 10:
+            cascade.change([stage("other"), tone] if number % 2 else [])
+        if tick % 20 == 15:
+            cascade.forget(["dark"])
+            cascade.change([tone])
+        time.sleep(0.001)
+    cascade.close()
+
+
+def test_channels_that_come_change_and_go_at_once_leave_no_slot_in_use(serving: Serving) -> None:
+    engines, cascades = serving.engines, serving.cascades
+    steering = Steering(engines)
+    engines.prepare([EngineRef("tone"), EngineRef("other")])
+    wrong: list[str] = []
+    threads = [threading.Thread(target=stream, args=(cascades, number, wrong)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for version in ("1", "2", "1", "2"):
+        steering.change_route("tone", RouteChange(stable=version))
+    for thread in threads:
+        thread.join(30)
+    eventually(lambda: all(loaded.inference.idle for loaded in engines.fleet.loaded))
+    assert not wrong
+    assert cascades.under_way == 0
+    assert cascades.tallies["tone"].done > 0
+    assert not any(engines.channels(loaded) for loaded in engines.fleet.loaded)
 
 
 # -- what is refused --------------------------------------------------------------------------------

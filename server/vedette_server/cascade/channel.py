@@ -325,8 +325,8 @@ class ChannelCascade:
         except Exception as error:  # noqa: BLE001 - what cannot be read costs its object a result, not the lane
             why = str(error)
         with self._lock:
-            awaited = self._settle(look) and look.stage in self._stages
-            if not (awaited and look.stage.subjects.holds(look.subject)):
+            # Of a stage or a channel that is gone none is awaited.
+            if not (self._settle(look) and look.stage.subjects.holds(look.subject)):
                 self._tallies.count(look.engine.name, "outlived")
             elif result is None:
                 look.subject.failures += 1

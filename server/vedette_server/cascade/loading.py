@@ -135,8 +135,6 @@ class StageLoader:
         """Load an engine and take a seat there; blocks."""
         if seat.is_closed() or seat.runs is not None:
             return
-        # Where it was seated before, and what it ran on was unloaded.
-        self._engines.leave(seat)
         self._engines.prepare((seat.engine,))
         seat.rebind(self._engines.choose(seat.config))
         # Open before it joins: engines end it at once where the version is gone already.

@@ -89,7 +89,7 @@ class Stage:
         """
         runs, refresh_s = self.seat.runs, self.config.refresh_s
         self.due_s = math.inf
-        if runs is None:
+        if runs is None or not detections.track_ids:
             return []
         found: list[tuple[tuple[bool, float], Turn]] = []
         for index in self._wanted(detections, labels):
