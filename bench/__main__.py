@@ -18,6 +18,8 @@ PARTS = {
     "timeline",
     "path_server",
     "stopwatch",
+    "monitor_blobs",
+    "kills_store",
 }
 PARTS |= {"gpu_simulated", "gpu_measured", "gpu_fed", "gpu_cameras", "gpu_page"}
 

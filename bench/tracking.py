@@ -56,7 +56,7 @@ def main() -> None:
             continue
         figures["versions"][package] = importlib.metadata.version(package)
         for sampling, fps in RATES.items():
-            judged = [_judge(follower(fps), [*street(seed).sample(samplings(seed)[sampling])]) for seed in seeds]
+            judged = [quality(follower(fps), [*street(seed).sample(samplings(seed)[sampling])]) for seed in seeds]
             figures[f"{sampling}: {name}"] = {
                 key: round(statistics.mean(j[key] for j in judged), 4) for key in judged[0]
             }
@@ -80,7 +80,7 @@ def _cost(follow: Callable[[Detections, float], Ids], count: int) -> float:
     return statistics.median(took[15:]) * 1e6
 
 
-def _judge(follow: Callable[[Detections, float], Ids], samples: list[Sample]) -> dict[str, float]:
+def quality(follow: Callable[[Detections, float], Ids], samples: list[Sample]) -> dict[str, float]:
     """Follow a scene, and let TrackEval judge detections with identities against who was to be seen."""
     try:
         from trackeval.metrics import CLEAR, HOTA, Identity

@@ -1,8 +1,8 @@
 """Let the tracker and the judge of rules watch a scene of walkers, and hold what they tell against the truth.
 
-An event is of a happening where kind, place and (of crossings) direction are the same, where it began within `LATE_S` of
-when that may be told to have happened, and where the place it tells of is within `AWAY` of where the walker was at that
-time. Each is of one at most; of all ways to pair them the one with most pairs is taken. Tracks play no part.
+An event is of a happening where kind, place and (of crossings) direction are the same, where it began within `LATE_S`
+of when that may be told to have happened, and where the place it tells of is within `AWAY` of where the walker was at
+that time. Each is of one at most; of all ways to pair them the one with most pairs is taken. Tracks play no part.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -262,7 +263,7 @@ class Stage:
             if not 0 < place.real < 1:
                 continue
             first = math.ceil(time_s / _GRID_S) if way > 0 else math.floor(time_s / _GRID_S)
-            clear = self._clear[number][first :: way][: round(1.0 / _GRID_S)]
+            clear = self._clear[number][first::way][: round(1.0 / _GRID_S)]
             away = min(float(distances(np.array([place]), points)[0]) for points in self._courses())
             if not clear.all() or away < NEAR:
                 return "an end that is not clear"
@@ -286,7 +287,7 @@ class Stage:
                 if not start_s - _GRID_S <= time_s <= end_s + _GRID_S or end_s - start_s > PASSED_S:
                     return "lingers at an edge"
             doubts = [self._doubt(number, time_s) for time_s in times]
-            if any(late_s >= early_s for (_, late_s), (early_s, _) in zip(doubts, doubts[1:], strict=False)):
+            if any(late_s >= early_s for (_, late_s), (early_s, _) in pairwise(doubts)):
                 return "two crossings while it is not clear"
         return ""
 
@@ -367,7 +368,9 @@ def _empty(seed: int, rng: np.random.Generator) -> Stage:
 
     zones = {
         "yard": corners((0.15, 0.35), (0.38, 0.3), (0.4, 0.62), (0.17, 0.66)),
-        "bay": corners((0.3, 0.72), (0.7, 0.7), (0.72, 0.9), (0.58, 0.9), (0.57, 0.8), (0.45, 0.8), (0.44, 0.9), (0.3, 0.9)),  # noqa: E501
+        "bay": corners(
+            (0.3, 0.72), (0.7, 0.7), (0.72, 0.9), (0.58, 0.9), (0.57, 0.8), (0.45, 0.8), (0.44, 0.9), (0.3, 0.9)
+        ),
         "door": corners((0.84, 0.32), (1.0, 0.3), (1.0, 0.8), (0.85, 0.78)),
     }
     lines = {

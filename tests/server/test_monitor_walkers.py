@@ -10,8 +10,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from support_walkers import evenly
-from support_walkers_judged import KINDS, told_of, verdict_on, watch_of
+from support_walkers import ASPECT, evenly, found
+from support_walkers_judged import KINDS, Watcher, told_of, verdict_on, watch_of
 from support_walkers_truth import AFTER_S, DWELL_S, LENGTH_S, Stage, Walker, stage
 from support_walkers_ways import Leg, Way, is_within
 from vedette_server.data.rules import Dwell, Rule
@@ -43,7 +43,9 @@ def watched(scene, config=None, times=TIMES):
 
 def shares(verdicts):
     """Give precision and recall by kind."""
-    sums = {name: sum((verdict.counts()[name] for verdict in verdicts), Counter()) for name in ("hits", "missed", "false")}
+    sums = {
+        name: sum((verdict.counts()[name] for verdict in verdicts), Counter()) for name in ("hits", "missed", "false")
+    }
     return {
         kind: (
             sums["hits"][kind] / max(sums["hits"][kind] + sums["false"][kind], 1),
@@ -83,14 +85,33 @@ def test_whoever_walks_out_of_the_picture_has_left_the_zone_that_ends_there() ->
             assert not verdict.false
 
 
+@pytest.mark.parametrize("fps", [5, 15])
+def test_whoever_goes_behind_a_pillar_bit_by_bit_and_comes_out_bit_by_bit_is_the_same(fps: int) -> None:
+    pillar = (0.46, 0.54)
+    times = evenly(fps, 10.0)
+    scene = alone(Leg(0.0, 10.0, 0.1 + 0.2j, 0.9 + 0.2j), zones={}, lines={"line": LINE})
+    detections = []
+    for left, top, right, bottom in scene.boxes(np.array(times))[0] * np.array((1.0, ASPECT) * 2):
+        parts = (max(left, 0.0), min(right, pillar[0])), (max(left, pillar[1]), min(right, 1.0))
+        boxes = [(low, top, high, bottom) for low, high in parts if high - low > 0.005]
+        detections.append(found(boxes, [0.9] * len(boxes), [0] * len(boxes)))
+
+    watcher = Watcher(scene.labels, watch_of(scene))
+    identities = {one for sample in scene.samples(times, detections) for one in watcher.follow(sample) if one}
+
+    verdict = verdict_on(scene, watcher.all_events())
+    assert len(identities) == 1
+    assert len(verdict.pairs) == 1
+    assert not verdict.false
+
+
 # -- the truth can fail the rules --
 
 
 def test_a_judge_whose_zones_are_shifted_is_caught() -> None:
     config = watch_of(staged(0))
     shifted = tuple(
-        dataclasses.replace(zone, vertices=tuple((x - 0.1, y) for x, y in zone.vertices))
-        for zone in config.zones
+        dataclasses.replace(zone, vertices=tuple((x - 0.1, y) for x, y in zone.vertices)) for zone in config.zones
     )
 
     told = shares([watched(staged(0), dataclasses.replace(config, zones=shifted))])
@@ -154,7 +175,9 @@ def test_a_straight_way_meets_a_square_where_algebra_says() -> None:
 
 def test_an_arc_meets_a_line_at_the_angle_that_geometry_says() -> None:
     # Half a circle around (0.5, 0.2) from its left over its top to its right, clockwise.
-    scene = alone(Leg(0.0, 6.0, 0.3 + 0.2j, 0.7 + 0.2j, turn=math.pi - 1e-9), zones={}, lines={"line": (0.4 + 0j, 0.4 + 0.2j)})
+    scene = alone(
+        Leg(0.0, 6.0, 0.3 + 0.2j, 0.7 + 0.2j, turn=math.pi - 1e-9), zones={}, lines={"line": (0.4 + 0j, 0.4 + 0.2j)}
+    )
 
     [(_, time_s, direction)] = happened(scene)
 
@@ -197,7 +220,10 @@ def test_who_appears_in_a_zone_enters_it_and_who_vanishes_there_does_not_leave()
     ("legs", "flaw"),
     [
         ([Leg(0.0, 10.0, -0.05 + 0.29j, 1.05 + 0.29j)], "lingers at an edge"),
-        ([Leg(0.0, 10.0, -0.05 + 0.2j, 0.39 + 0.2j), Leg(10.0, 14.0, 0.39 + 0.2j, 0.39 + 0.2j)], "an end that is not clear"),
+        (
+            [Leg(0.0, 10.0, -0.05 + 0.2j, 0.39 + 0.2j), Leg(10.0, 14.0, 0.39 + 0.2j, 0.39 + 0.2j)],
+            "an end that is not clear",
+        ),
         ([Leg(0.0, 20.0, -0.05 + 0.2j, 1.05 + 0.2j)], "a stay of about the dwell's length"),
         ([Leg(0.0, 10.0, -0.05 + 0.2j, 0.5 + 0.2j)], "vanishes in a zone on its way"),
     ],

@@ -4,6 +4,8 @@ A pair costs what the filter says of it: how unlikely the detection's place and 
 distance), how vague the track is (the logarithm of its uncertainty, so that one lost for a while does not take what
 another one expects), and how little the boxes overlap. A pair is possible where the place is likely, or where the boxes
 overlap well: a person whose legs vanish behind a car is in a wrong place and of a wrong size, but still there. The
+A detection of another width or height alone may show a part of the object, the rest of which is
+hidden, or two at once: it is also held against the track with the track's own size, laid to the edge that fits. The
 cheapest set of possible pairs is chosen by `scipy.optimize.linear_sum_assignment`, whose work is bounded by the cube of
 the smaller side whatever the costs are.
 """
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+
+from vedette_server.monitor.motion_model import refitted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +30,8 @@ OVERLAP = 0.5
 _APART = 4.0
 # What another label of the same family costs.
 _RELABELLED = 2.0
+# What it costs that only a part is seen, or more than the object.
+_REFITTED = 2.0
 
 
 def overlaps(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -66,9 +72,16 @@ def costs(
     variances, vague = expected
     distance = ((means[:, None] - measured[None]) ** 2 / variances[:, None]).sum(axis=2)
     shared = overlaps(means, measured)
-    gains = np.minimum(distance, LIKELY) + _APART * (1.0 - shared) + (vague - vague.max())[:, None]
-    gains += _RELABELLED * (classes[0][:, None] != classes[1][None])
-    possible = ((distance <= LIKELY) | (shared >= OVERLAP)) & (families[0][:, None] == families[1][None])
+    possible = (distance <= LIKELY) | (shared >= OVERLAP)
+    gains = np.minimum(distance, LIKELY) + _APART * (1.0 - shared)
+    fitted, odd = refitted(means[:, None], measured[None])
+    if odd.any():
+        off = ((means[:, None] - fitted) ** 2 / variances[:, None]).sum(axis=2)
+        better = odd & (off <= LIKELY) & (off + _APART * (1.0 - shared) + _REFITTED < gains)
+        gains = np.where(better, off + _APART * (1.0 - shared) + _REFITTED, gains)
+        possible |= better
+    gains += (vague - vague.max())[:, None] + _RELABELLED * (classes[0][:, None] != classes[1][None])
+    possible &= families[0][:, None] == families[1][None]
     return np.where(possible, np.minimum(gains - (LIKELY + _APART + _RELABELLED + 1e-6), -1e-6), 0.0)
 
 

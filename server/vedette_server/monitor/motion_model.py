@@ -30,6 +30,10 @@ _DRIFT = 0.1
 _SMALLEST = 0.004
 # So near the picture's edge a box is cut, in heights of the picture.
 _EDGE = 0.01
+# A side that is at once shorter, or longer, than so many times itself is hidden in part, or not its own alone.
+_PART, _MORE = 0.65, 1.5
+# So much alike has the other side to be.
+_SAME = 0.9
 # What is not seen for long is not looked for everywhere: a place is taken for known so well at least, in sizes.
 _LOST_WITHIN = 0.25
 
@@ -141,6 +145,34 @@ class MotionModel:
         self._places[:] = (sizes * _MEASURED) ** 2
         self._crosses[:] = 0.0
         self._speeds[:] = (sizes * _SPEED) ** 2 * _MOVES
+
+
+def refitted(
+    means: NDArray[np.float64], measured: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Fit what is known of objects to detections of another width or height alone: a part of them, or more than them.
+
+    Half behind a pillar, or taken together with another one: the object keeps its size; of the edges of the detection
+    that one is the object's which is nearer to where it is thought to be.
+
+    Args:
+        means: `float64 [..., 4]`, where objects are thought to be.
+        measured: `float64 [..., 4]`, detections; of a shape that goes with the other.
+
+    Returns:
+        `float64 [..., 4]`, where the objects are; `bool [...]`, whether that is another place than the detection's.
+    """
+    known, half = means[..., 2:] / 2.0, measured[..., 2:] / 2.0
+    odd: NDArray[np.bool_] = (half < known * _PART) | (half > known * _MORE)
+    off = measured[..., :2] - means[..., :2]
+    low, high = off - half + known, off + half - known
+    shift = np.where(np.abs(low) < np.abs(high), low, high)
+    # Of an object that has come nearer, or is another one, the other side has changed, too.
+    same = (half > known * _SAME) & (half < known / _SAME)
+    odd &= same[..., ::-1] & (np.abs(shift) <= known)
+    centres = np.where(odd, means[..., :2] + shift, measured[..., :2])
+    either: NDArray[np.bool_] = np.asarray(odd.any(axis=-1))
+    return np.concatenate((centres, np.where(odd, known, half) * 2.0), axis=-1), either
 
 
 _MOVES = np.array([1.0, 1.0, 0.0, 0.0])

@@ -30,7 +30,7 @@ import numpy as np
 from vedette_server.data.rules import TrackingConfig
 from vedette_server.monitor.associate import costs, overlaps, pairs
 from vedette_server.monitor.base import Tracked, TrackView
-from vedette_server.monitor.motion_model import MotionModel, box_of, measured_of
+from vedette_server.monitor.motion_model import MotionModel, box_of, measured_of, refitted
 from vedette_server.monitor.tracking_labels import Families
 
 if TYPE_CHECKING:
@@ -55,13 +55,19 @@ _HARDLY = 0.35
 # After a time without frames longer than `max_lost_s`, what overlaps the last box so well stood still meanwhile; after
 # so many times `max_lost_s` nobody knows.
 _STOOD, _STOOD_FOR = 0.5, 10.0
+# Whose size has been known for so long keeps it for a while where it is at once another: it is hidden in part, or taken
+# together with another one; seconds.
+_KNOWN_S, _KEPT_S = 0.7, 1.0
 # Votes for a label are halved beyond, so that a track may change its mind after minutes.
 _MOST_VOTES = 30.0
 
 
 @dataclass(slots=True)
 class _Track:
-    """What is known of one object beside its motion; `missed` counts the frames since it was seen."""
+    """What is known of one object beside its motion.
+
+    `missed` counts the frames since it was seen; `whole_s` is when it was last seen with the size that it has.
+    """
 
     track_id: str
     family: int
@@ -75,6 +81,7 @@ class _Track:
     best_score: float = 0.0
     hits: int = 0
     missed: int = 0
+    whole_s: float = 0.0
     confirmed: bool = False
 
 
@@ -212,11 +219,24 @@ class ChannelTracker:
             matched.append((rows, columns))
         rows = np.concatenate([part[0] for part in matched])
         columns = np.concatenate([part[1] for part in matched])
-        self._motion.correct(rows, self._motion.completed(rows, frame.measured[columns], frame.aspect))
+        completed = self._motion.completed(rows, frame.measured[columns], frame.aspect)
+        self._motion.correct(rows, self._refitted(rows, completed, frame.time_s))
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             owners[column] = self._tracks[row]
             self._see(self._tracks[row], frame, column)
         return owners
+
+    def _refitted(self, rows: NDArray[np.intp], measured: NDArray[np.float64], time_s: float) -> NDArray[np.float64]:
+        """Let tracks keep their size for a while where they are seen with another one at once."""
+        fitted, odd = refitted(self._motion.means[rows], measured)
+        for index, row in enumerate(rows.tolist()):
+            track = self._tracks[row]
+            # Time in which nobody saw it does not count.
+            kept = track.last_s - track.whole_s < _KEPT_S and track.whole_s - track.first_s >= _KNOWN_S
+            if odd[index] and kept:
+                continue
+            odd[index], track.whole_s = False, time_s
+        return np.where(odd[:, None], fitted, measured)
 
     def _see(self, track: _Track, frame: _Frame, column: int) -> None:
         """Let a track know of its detection."""
@@ -247,6 +267,7 @@ class ChannelTracker:
                 int(frame.numbers[column]),
                 frame.time_s,
                 {frame.names[column]: 0.0},
+                whole_s=frame.time_s,
             )
             self._see(track, frame, column)
             self._tracks.append(track)
