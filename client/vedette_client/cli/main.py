@@ -41,7 +41,9 @@ class _Entry:
 
 
 _COMMANDS = {
-    "demo": _Entry("Show it all: a server, four synthetic cameras, their events, an annotated clip.", "vedette_client.cli.demo:app"),
+    "demo": _Entry(
+        "Show it all: a server, four synthetic cameras, their events, an annotated clip.", "vedette_client.cli.demo:app"
+    ),
     "serve": _Entry("Serve: take cameras over gRPC and answer with what is seen."),
     "stream": _Entry("Send cameras, files or scenes and show what is seen.", "vedette_client.cli.stream:app"),
     "watch": _Entry("Watch a server: sessions, events, results.", "vedette_client.cli.watch:app"),
