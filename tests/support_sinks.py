@@ -300,7 +300,7 @@ class Watcher:
         self.seen: list[tuple[str, bytes, bool]] = []
         self._came = threading.Condition()
         self._subscribed = threading.Event()
-        self._client = Client(CallbackAPIVersion.VERSION2, "watcher")
+        self._client = Client(CallbackAPIVersion.VERSION2)
         if user:
             self._client.username_pw_set(user, password)
         self._client.on_connect = lambda client, *_about: client.subscribe("#", qos=1)
@@ -339,7 +339,7 @@ def retained(port: int) -> dict[str, bytes]:
     watcher = Watcher(port)
     try:
         # A broker sends what it keeps before what is published after the subscription.
-        mark = Client(CallbackAPIVersion.VERSION2, "mark")
+        mark = Client(CallbackAPIVersion.VERSION2)
         mark.connect("127.0.0.1", port)
         mark.loop_start()
         mark.publish("mark", b"now", qos=1)

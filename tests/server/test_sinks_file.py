@@ -194,6 +194,19 @@ def test_a_plug_in_that_cannot_be_used_is_named(
         write('[[sinks]]\nname = "loft"\nkind = "pigeon"')
 
 
+@pytest.mark.parametrize("error", [SettingsError("seed is 'x'; allowed: corn"), KeyError("corn")])
+def test_a_plug_in_that_refuses_its_settings_is_told_with_file_and_sink(
+    write: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    def factory(_table: Mapping[str, Any], _context: SinkContext) -> ScriptedSink:
+        raise error
+
+    install(monkeypatch, {"pigeon": [_Point(factory)]})
+    (one,) = write('[[sinks]]\nname = "loft"\nkind = "pigeon"')
+    with pytest.raises(SettingsError, match=r"sinks\.toml: sink 'loft': .*corn"):
+        one.make(SinkContext("loft", tmp_path, list))
+
+
 def test_a_plug_in_may_not_take_the_name_of_ours(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, {"jsonl": [_Point(None)]})
     with pytest.raises(SettingsError, match="has a name that is taken"):

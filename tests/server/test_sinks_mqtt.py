@@ -70,7 +70,6 @@ def make(tmp_path: Path) -> Iterator[Callable[..., MqttSink]]:
 
 @pytest.fixture
 def watcher(broker: Mosquitto, make: Callable[..., MqttSink]) -> Iterator[Watcher]:
-    # After `make`, so that it goes first: paho takes a second to end while something comes in.
     one = Watcher(broker.port)
     yield one
     one.close()

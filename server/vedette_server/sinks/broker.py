@@ -49,6 +49,7 @@ class Broker:
         self._client: Client | None = None
         self._connected = False
         self._trouble = "not connected"
+        self._turned_down = False
         self._acknowledged: dict[int, ReasonCode] = {}
         self._standing: dict[str, bytes] = {}
 
@@ -110,10 +111,14 @@ class Broker:
         Raises:
             SinkError: There is none in time.
         """
+        is_new = self._client is None
         if self._client is None:
             self._client = self._connect()
+        # One that is there already mends itself by and by: who delivers comes back later rather than wait for it.
+        wait_s = self._settings.timeout_s if is_new else min(1.0, self._settings.timeout_s)
         with self._changed:
-            there = self._changed.wait_for(lambda: self._connected, self._settings.timeout_s)
+            self._changed.wait_for(lambda: self._connected or (is_new and self._turned_down), wait_s)
+            there = self._connected
             trouble = self._trouble
         if not there:
             raise SinkError(f"{self._place}: {trouble}", of_sink=True)
@@ -138,7 +143,7 @@ class Broker:
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
-        self._trouble = "not connected in time"
+        self._trouble, self._turned_down = "not connected in time", False
         client.connect_async(settings.host, settings.port, settings.keepalive_s)
         client.loop_start()
         return client
@@ -168,7 +173,8 @@ class Broker:
             return
         if answer.is_failure:
             with self._changed:
-                self._trouble = f"refused the connection: {answer}"
+                self._trouble, self._turned_down = f"refused the connection: {answer}", True
+                self._changed.notify_all()
             return
         client.publish(topics.status(self._settings.prefix), _ONLINE, qos=1, retain=True)
         with self._changed:
@@ -179,7 +185,8 @@ class Broker:
 
     def _on_connect_fail(self, _client: Client, _data: Any) -> None:
         with self._changed:
-            self._trouble = "nobody answers, or TLS failed"
+            self._trouble, self._turned_down = "nobody answers, or TLS failed", True
+            self._changed.notify_all()
 
     def _on_disconnect(self, client: Client, _data: Any, _flags: Any, why: ReasonCode, _properties: Any) -> None:
         with self._changed:

@@ -70,5 +70,14 @@ def factory_of(kind: str, table: Table) -> Reader:
 
 
 def _plug_in(factory: SinkFactory, table: Table, _wanted: Wanted) -> Callable[[SinkContext], Sink]:
-    values = table.rest()
-    return lambda context: factory(values, context)
+    values, where = table.rest(), table.where
+
+    def make(context: SinkContext) -> Sink:
+        try:
+            return factory(values, context)
+        except SettingsError as error:
+            raise SettingsError(f"{where}: {error}") from error
+        except Exception as error:
+            raise SettingsError(f"{where}: the plug-in cannot make its sink: {error!r}") from error
+
+    return make

@@ -157,8 +157,9 @@ class Line:
         now_s = self._clock.monotonic()
         if now_s < self._announce_pause.until_s:
             return self._announce_pause.until_s - now_s
-        records = self._records()
+        # First: what changes while they are read is announced again.
         self._announce = False
+        records = self._records()
         if records is None:
             return IDLE_S
         try:
