@@ -18,7 +18,7 @@ import sys
 import threading
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 
@@ -44,8 +44,8 @@ from vedette_server.rpc.session_service import SessionService
 from vedette_server.rpc.stream_service import StreamService
 from vedette_server.session.factory import SessionFactory
 from vedette_server.session.registry import Registry
-from vedette_server.trace import engine_group, tracing
-from vedette_server.tracing.events import SERVER
+from vedette_server.trace import tracing
+from vedette_server.trace_depths import draw_depths
 from vedette_server.worker_words import DEVICE_LOST
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from vedette_server.monitoring_edge import MonitoringEdge
     from vedette_server.session.session import Session
     from vedette_server.settings import Settings
-    from vedette_server.trace import Figure, Tracer
+    from vedette_server.trace import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -110,72 +110,82 @@ class App:
 
     async def serve(self) -> int:
         """Open everything, serve, drain, close everything."""
-        settings = self._settings
         loop = asyncio.get_running_loop()
         with _cancelling(self._last_resort), contextlib.ExitStack() as stack:
             stack.enter_context(self._lifeline.beating(loop, self._end_at_once))
             # First to come and last to go: whatever ends before has its place in it.
-            tracer = stack.enter_context(tracing(settings.trace, sum(self._lifeline.past.restarts.values())))
-            authenticator = Authenticator(settings.auth)
-            metrics = stack.enter_context(Metrics(settings.metrics))
-            pipeline, engines, decoders = self._open_engines(stack, loop, metrics, tracer)
-            steering = EngineService(Steering(engines), authenticator)
-            stack.callback(steering.close)
-            bell = Bell(loop)
-            edge = _open_monitoring(settings, stack, engines, bell)
-
-            def over(session: Session) -> None:
-                loop.call_soon_threadsafe(registry.over, session)
-
-            factory = SessionFactory(
-                settings,
-                engines,
-                pipeline,
-                metrics,
-                on_over=over,
-                tracer=tracer,
-                decoders=decoders,
-                open_watcher=None if edge is None else edge.monitoring.monitors.watch,
-            )
-            registry = Registry(
-                settings.server.max_channels,
-                settings.server.resume_window_s,
-                on_taken=partial(_take_in, pipeline, engines, factory),
-                on_gone=partial(_let_go, pipeline, engines, metrics),
-            )
-            others = () if edge is None else edge.serve(registry, factory, authenticator, metrics, loop)
-            streams = StreamService(
-                settings,
-                registry,
-                factory,
-                authenticator,
-                metrics,
-                bell,
-                version("vedette"),
-                tracer,
-                is_taken=edge.pulls if edge is not None else lambda _channel: False,
-            )
-            server = Server(settings, streams, SessionService(registry, authenticator), steering, others)
-            self._server = server
+            past = sum(self._lifeline.past.restarts.values())
+            tracer = stack.enter_context(tracing(self._settings.trace, past))
+            parts = self._build(stack, loop, tracer)
             with self._listening_to_signals(loop):
-                await self._preload(engines)
-                if self._stop.is_set():
-                    return self._code
-                _spare_the_collector()
-                await server.start()
-                await server.set_serving(serving=True)
-                if edge is not None:
-                    edge.start()
-                self._tell_where(server, metrics)
-                ticker = asyncio.create_task(self._tick(streams, registry, edge))
-                await self._stop.wait()
-                if edge is not None:
-                    await edge.drain(settings.server.drain_grace_s)
-                await self._drain(server, streams, registry)
-                ticker.cancel()
-                await asyncio.gather(ticker, return_exceptions=True)
-                await server.stop(0.5)
+                await self._run(parts)
         return self._code
+
+    def _build(self, stack: contextlib.ExitStack, loop: asyncio.AbstractEventLoop, tracer: Tracer | None) -> _Parts:
+        """Open everything."""
+        settings = self._settings
+        authenticator = Authenticator(settings.auth)
+        metrics = stack.enter_context(Metrics(settings.metrics))
+        pipeline, engines, decoders = self._open_engines(stack, loop, metrics, tracer)
+        steering = EngineService(Steering(engines), authenticator)
+        stack.callback(steering.close)
+        bell = Bell(loop)
+        edge = _open_monitoring(settings, stack, engines, bell)
+
+        def over(session: Session) -> None:
+            loop.call_soon_threadsafe(registry.over, session)
+
+        factory = SessionFactory(
+            settings,
+            engines,
+            pipeline,
+            metrics,
+            on_over=over,
+            tracer=tracer,
+            decoders=decoders,
+            open_watcher=None if edge is None else edge.monitoring.monitors.watch,
+        )
+        registry = Registry(
+            settings.server.max_channels,
+            settings.server.resume_window_s,
+            on_taken=partial(_take_in, pipeline, engines, factory),
+            on_gone=partial(_let_go, pipeline, engines, metrics),
+        )
+        others = () if edge is None else edge.serve(registry, factory, authenticator, metrics, loop)
+        streams = StreamService(
+            settings,
+            registry,
+            factory,
+            authenticator,
+            metrics,
+            bell,
+            version("vedette"),
+            tracer,
+            is_taken=edge.pulls if edge is not None else lambda _channel: False,
+        )
+        self._server = Server(settings, streams, SessionService(registry, authenticator), steering, others)
+        return _Parts(self._server, streams, registry, engines, metrics, edge)
+
+    async def _run(self, parts: _Parts) -> None:
+        """Serve until told to stop, and drain."""
+        server, edge = parts.server, parts.edge
+        await self._preload(parts.engines)
+        if self._stop.is_set():
+            return
+        _spare_the_collector()
+        await server.start()
+        await server.set_serving(serving=True)
+        if edge is not None:
+            edge.start()
+        self._tell_where(server, parts.metrics)
+        ticker = asyncio.create_task(self._tick(parts.streams, parts.registry, edge))
+        await self._stop.wait()
+        if edge is not None:
+            await edge.drain(self._settings.server.drain_grace_s)
+        await self._drain(server, parts.streams, parts.registry)
+        ticker.cancel()
+        await asyncio.gather(ticker, return_exceptions=True)
+        await server.stop(0.5)
 
     def _open_engines(
         self, stack: contextlib.ExitStack, loop: asyncio.AbstractEventLoop, metrics: Metrics, tracer: Tracer | None
@@ -194,7 +204,7 @@ class App:
             on_stranded=partial(self._strand, loop),
             tracer=tracer,
         )
-        _draw(tracer, pipeline, engines)
+        draw_depths(tracer, pipeline, engines)
         stack.callback(engines.close)
         decoders = _decoders(settings, opener, metrics)
         # Before the engines, which have the GPUs open; after the workers, which decode.
@@ -305,6 +315,17 @@ class App:
                 loop.remove_signal_handler(number)
 
 
+class _Parts(NamedTuple):
+    """What a server is run with."""
+
+    server: Server
+    streams: StreamService
+    registry: Registry
+    engines: Engines
+    metrics: Metrics
+    edge: MonitoringEdge | None
+
+
 def _take_in(pipeline: Pipeline, engines: Engines, factory: SessionFactory, session: Session) -> None:
     engines.join(session)
     pipeline.add(session)
@@ -353,22 +374,6 @@ def _decoders(settings: Settings, opener: Opener, metrics: Metrics) -> Decoders:
     )
     limits = PictureLimits(decode.max_width, decode.max_height)
     return Decoders(limits, metrics.decoders, nvdec, always=decode.device == "nvdec")
-
-
-def _draw(tracer: Tracer | None, pipeline: Pipeline, engines: Engines) -> None:
-    if tracer is not None:
-        tracer.figures = partial(_figures, pipeline, engines)
-
-
-def _figures(pipeline: Pipeline, engines: Engines) -> Iterator[Figure]:
-    """Tell a trace how much waits where."""
-    packets, pictures = pipeline.depths
-    yield SERVER, "channels that wait for a decoder", packets
-    yield SERVER, "pictures that wait for their turn", pictures
-    for loaded in engines.fleet.loaded:
-        group, depths = engine_group(loaded.inference.label), loaded.inference.depths
-        yield group, "frames that wait for a batch", depths.ready
-        yield group, "slots in use", depths.slots_in_use
 
 
 def _spare_the_collector() -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 
-
 @dataclass(frozen=True, slots=True)
 class ChannelFigures:
     """What one channel's monitor has counted.
@@ -50,6 +49,7 @@ class MonitoringFigures:
         evidence_trouble: Evidence cannot be kept now.
         jobs: Clips and snapshots under way.
         watchers: Watchers now.
+        dropped: Results that watchers did not get: who read too slowly, and what was not even looked at.
         sources: Cameras that the server calls, by state.
         sinks: What each sink has done.
     """
@@ -62,6 +62,7 @@ class MonitoringFigures:
     evidence_trouble: bool = False
     jobs: int = 0
     watchers: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
     sources: Mapping[str, int] = field(default_factory=dict)
     sinks: Mapping[str, SinkFigures] = field(default_factory=dict)
 
@@ -71,7 +72,14 @@ def one_of_each() -> MonitoringFigures:
     writer = WriterFigures(0, 0, 0, 0, 0, 0, 0, "")
     sink = SinkFigures(0, 0, 0, 0, 0, 0, 0, 0, 0, "")
     channel = ChannelFigures(0, {"motion": 1}, ("camera_dark",))
-    return MonitoringFigures({"one": channel}, {"enter": 1}, writer, sources={"streaming": 1}, sinks={"one": sink})
+    return MonitoringFigures(
+        {"one": channel},
+        {"enter": 1},
+        writer,
+        dropped={"slow": 1},
+        sources={"streaming": 1},
+        sinks={"one": sink},
+    )
 
 
 class MonitoringExporter(Collector):
@@ -137,6 +145,10 @@ def _evidence(figures: MonitoringFigures) -> Iterator[Metric]:
     yield _gauge("vedette_evidence_jobs", "Clips and snapshots under way.", figures.jobs)
     yield _gauge("vedette_evidence_failing", "1 while evidence cannot be kept.", figures.evidence_trouble)
     yield _gauge("vedette_watchers", "Watchers now.", figures.watchers)
+    dropped = CounterMetricFamily("vedette_results_dropped", "Results that watchers did not get.", labels=("cause",))
+    for cause, count in figures.dropped.items():
+        dropped.add_metric((cause,), count)
+    yield dropped
     sources = GaugeMetricFamily("vedette_sources", "Cameras that the server calls itself.", labels=("state",))
     for state, count in figures.sources.items():
         sources.add_metric((state,), count)

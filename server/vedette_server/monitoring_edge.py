@@ -154,7 +154,10 @@ class MonitoringEdge:
         states = {} if self._puller is None else self._puller.states()
         watchers = 0 if self._services is None else self._services[1].watchers
         return replace(
-            figures, watchers=watchers, sources={state.name.lower(): count for state, count in states.items()}
+            figures,
+            watchers=watchers,
+            dropped={"slow_watcher": self._hub.dropped, "overrun": self._hub.lost},
+            sources={state.name.lower(): count for state, count in states.items()},
         )
 
     def _streamed(self) -> tuple[str, ...]:

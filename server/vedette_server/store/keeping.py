@@ -152,4 +152,4 @@ def _over(config: RetentionConfig, below: RetentionConfig) -> RetentionConfig:
 
 
 def _retention(config: RetentionConfig, channels: tuple[str, ...] | None, apart: tuple[str, ...]) -> Retention:
-    return Retention(config.max_age_s, config.max_events, config.max_bytes, channels, apart)
+    return Retention(config.max_age_s, config.max_events, config.max_bytes, channels=channels, apart=apart)

@@ -72,7 +72,8 @@ class Changes:
     Attributes:
         changes: In the order in which they were kept.
         through: Everything up to this number was looked at: where to go on.
-        removed: Records on the way that retention has emptied, all channels counted; above 0: tell of a gap.
+        removed: Records of these channels on the way that retention has emptied, and all that were cut off; above 0:
+            tell of a gap.
     """
 
     changes: tuple[Stored, ...]
@@ -175,6 +176,8 @@ def changes_after(connection: Connection, offset: int, channels: Sequence[str] |
     through = found[-1].number if len(found) == limit else last
     bare = select(func.count()).select_from(records)
     bare = bare.where(records.c.number > first, records.c.number <= through, records.c.content.is_(None))
+    if channels is not None:
+        bare = bare.where(records.c.channel.in_(channels))
     removed = connection.execute(bare).scalar_one() + first - offset
     return Changes(found, through, removed)
 
