@@ -44,6 +44,8 @@ _log = logging.getLogger(__name__)
 
 # Records read from the store at once.
 READ = 100
+# Those of one channel are read anew at each step, as many may be behind.
+READ_LATE = 8
 # Also looks without being woken: another process may write to the store.
 IDLE_S = 5.0
 # The position is written at most so often.
@@ -245,7 +247,7 @@ class Follower:
         if channel is None:
             return False
         behind = self._position.behind[channel]
-        found = self._store.changes_after(behind.position, [channel], READ)
+        found = self._store.changes_after(behind.position, [channel], max(READ_LATE, self._most))
         wanted = [one for one in found.changes if one.number <= self._position.through and self._wants(one)]
         most = 1 if self._late.in_trouble(channel) else self._most
         group = [self.attempts.message(one.number, one.event) for one in wanted[:most] if one.event is not None]
