@@ -33,7 +33,7 @@ from vedette_server.state_dir import StateDir
 from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
 from vedette_server.store.feed import EventFeed
 from vedette_server.store.keeping import StoreKeeper
-from vedette_server.store.recovering import recover
+from vedette_server.store.recovering import is_named, recover
 from vedette_server.store.store import EventStore
 from vedette_server.store.writer import EventWriter
 
@@ -213,8 +213,7 @@ class Monitoring:
         indexes = self._recordings().values()
 
         def known(path: str) -> bool:
-            name = path.rpartition("/")[2].partition(".")[0]
-            return any(index.knows(path) for index in indexes) or bool(self.store.get_many([name]))
+            return any(index.knows(path) for index in indexes) or is_named(self.store, path)
 
         try:
             removed = self.files.remove_orphans(known)

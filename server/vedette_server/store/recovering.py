@@ -2,6 +2,8 @@
 
 Called once, before anything is written. Events that go on are found by their state; of those that were over, the
 latest are looked through for evidence that was still being written.
+
+Files are kept before their events tell of them: those that came too late for that are nobody's, and are told here.
 """
 
 from __future__ import annotations
@@ -37,6 +39,22 @@ def recover(store: EventStore) -> int:
             store.append(changes)
             changed.add(event.event_id)
     return len(changed)
+
+
+def is_named(store: EventStore, path: str) -> bool:
+    """Tell whether a file of evidence is one that its event, by whose id it is called, tells of.
+
+    Args:
+        store: The events, recovered: nothing is pending.
+        path: Where it lies in the store of evidence.
+    """
+    event_id = path.rpartition("/")[2].partition(".")[0]
+    stored = store.get_many([event_id]).get(event_id)
+    event = None if stored is None else stored.event
+    if event is None:
+        return False
+    pieces = (event.snapshot, event.annotated, event.clip)
+    return any(one.state is EvidenceState.READY and one.path == path for one in pieces)
 
 
 def _active(store: EventStore) -> Iterator[Event]:
