@@ -449,4 +449,5 @@ async def stack(
         try:
             yield Stack(puller, registry, factory, catalogue, pull_options)
         finally:
-            await puller.close(10.0)
+            if not puller._closing:
+                await puller.close(10.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import os
@@ -137,20 +138,23 @@ def test_what_lies_on_its_side_says_so_and_loses_no_packet(tmp_path: Path) -> No
         assert datas(list(source.packets())) == in_container(path)
 
 
-def test_a_playlist_is_read_over_http_and_reaches_no_file(tmp_path: Path) -> None:
+def test_a_playlist_is_read_over_http_and_reaches_nothing_else(tmp_path: Path) -> None:
     secret = write_clip(tmp_path / "secret.ts")
     served = tmp_path / "served"
     served.mkdir()
     write_clip(served / "part.ts")
     head, tail = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n", "\n#EXT-X-ENDLIST\n"
     (served / "good.m3u8").write_text(f"{head}part.ts{tail}")
-    (served / "bad.m3u8").write_text(f"{head}{secret.as_uri()}{tail}")
+    inline = base64.b64encode(secret.read_bytes()).decode()
+    (served / "file.m3u8").write_text(f"{head}{secret.as_uri()}{tail}")
+    (served / "data.m3u8").write_text(f"{head}data:video/mp2t;base64,{inline}{tail}")
     with web(served) as url:
         with opened(f"{url}/good.m3u8") as source:
             assert source.bursts
             assert datas(list(source.packets())) == in_container(served / "part.ts")
-        with pytest.raises(SourceError):
-            Source(check_url(f"{url}/bad.m3u8", ()), PATIENT)
+        for name in ("file", "data"):
+            with pytest.raises(SourceError):
+                Source(check_url(f"{url}/{name}.m3u8", ()), PATIENT)
 
 
 @pytest.mark.parametrize("name", ["list.m3u8", "list.ffconcat"])

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from vedette_server.errors import DisplacedError, LimitError, RefusedError, UnavailableError
+from vedette_server.errors import DisplacedError, RefusedError, UnavailableError
 
 if TYPE_CHECKING:
     from vedette_server.data.packet import Packet
@@ -91,17 +91,13 @@ class Line:
             dropped: How many before it were left out.
 
         Raises:
-            RefusedError: The session has ended, or bears no more.
+            RefusedError: The session has ended, or bears no more; the line is to be left then.
         """
         self.check()
         packet.sequence = self._next_sequence
         packet.received_s, packet.received_wall_ns = time.monotonic(), time.time_ns()
         size = len(packet.data)
-        try:
-            self.session.receive(packet, dropped)
-        except LimitError:
-            self._next_sequence += 1  # it is booked all the same
-            raise
+        self.session.receive(packet, dropped)
         self._next_sequence += 1
         self._sent_bytes += size
 
