@@ -24,7 +24,7 @@ LINE = (0.5 + 0.05j, 0.5 + 0.4j)
 
 @cache
 def staged(seed, cast="squares"):
-    return stage(seed, cast, walkers=10) if cast == "squares" else stage(seed, cast, walkers=3, meetings=5)
+    return stage(seed, cast, walkers=6) if cast == "squares" else stage(seed, cast, walkers=1, meetings=4)
 
 
 def alone(*legs, zones=None, lines=None):
