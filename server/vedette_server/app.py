@@ -130,7 +130,7 @@ class App:
         steering = EngineService(Steering(engines), authenticator)
         stack.callback(steering.close)
         bell = Bell(loop)
-        edge = _open_monitoring(settings, stack, engines, bell)
+        edge = _open_monitoring(settings, stack, engines, pipeline, bell)
 
         def over(session: Session) -> None:
             loop.call_soon_threadsafe(registry.over, session)
@@ -340,14 +340,14 @@ def _let_go(pipeline: Pipeline, engines: Engines, metrics: Metrics, session: Ses
 
 
 def _open_monitoring(
-    settings: Settings, stack: contextlib.ExitStack, engines: Engines, bell: Bell
+    settings: Settings, stack: contextlib.ExitStack, engines: Engines, pipeline: Pipeline, bell: Bell
 ) -> MonitoringEdge | None:
     if not settings.monitor.enabled:
         return None
     # Whoever monitors nothing pays for nothing.
     from vedette_server.monitoring_edge import MonitoringEdge  # noqa: PLC0415
 
-    return stack.enter_context(contextlib.closing(MonitoringEdge(settings, engines.catalogue, bell)))
+    return stack.enter_context(contextlib.closing(MonitoringEdge(settings, engines, pipeline, bell)))
 
 
 @contextlib.contextmanager

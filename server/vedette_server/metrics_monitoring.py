@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from vedette_server.cascade.tallies import StageTally
 from vedette_server.sinks.figures import SinkFigures
 from vedette_server.store.writer import WriterFigures
 
@@ -52,6 +53,8 @@ class MonitoringFigures:
         dropped: Results that watchers did not get: who read too slowly, and what was not even looked at.
         sources: Cameras that the server calls, by state.
         sinks: What each sink has done.
+        stages: What each engine of second stages has done.
+        crops: Crops for second stages under way.
     """
 
     channels: Mapping[str, ChannelFigures]
@@ -65,6 +68,8 @@ class MonitoringFigures:
     dropped: Mapping[str, int] = field(default_factory=dict)
     sources: Mapping[str, int] = field(default_factory=dict)
     sinks: Mapping[str, SinkFigures] = field(default_factory=dict)
+    stages: Mapping[str, StageTally] = field(default_factory=dict)
+    crops: int = 0
 
 
 def one_of_each() -> MonitoringFigures:
@@ -79,6 +84,7 @@ def one_of_each() -> MonitoringFigures:
         dropped={"slow": 1},
         sources={"streaming": 1},
         sinks={"one": sink},
+        stages={"one": StageTally()},
     )
 
 
@@ -103,6 +109,7 @@ class MonitoringExporter(Collector):
         yield from _events(figures)
         yield from _evidence(figures)
         yield from _sinks(figures.sinks)
+        yield from _stages(figures)
 
 
 def _channels(channels: Mapping[str, ChannelFigures]) -> Iterator[Metric]:
@@ -169,6 +176,15 @@ def _sinks(sinks: Mapping[str, SinkFigures]) -> Iterator[Metric]:
         dead.add_metric((name,), one.dead_letters)
         failing.add_metric((name,), bool(one.failing))
     yield from (messages, lag, dead, failing)
+
+
+def _stages(figures: MonitoringFigures) -> Iterator[Metric]:
+    crops = CounterMetricFamily("vedette_crops", "Crops for second stages.", labels=("engine", "outcome"))
+    for name, tally in figures.stages.items():
+        for outcome in ("done", "failed", "undecodable", "hung", "outlived", "no_slot"):
+            crops.add_metric((name, outcome), getattr(tally, outcome))
+    yield crops
+    yield _gauge("vedette_crops_under_way", "Crops for second stages under way.", figures.crops)
 
 
 def _gauge(name: str, says: str, value: float) -> Metric:

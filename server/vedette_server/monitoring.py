@@ -38,10 +38,11 @@ from vedette_server.store.store import EventStore
 from vedette_server.store.writer import EventWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from vedette_server.data.channel import ChannelRecord
+    from vedette_server.cascade.cascades import Cascades
+    from vedette_server.data.channel import ChannelRecord, StageConfig
     from vedette_server.data.event import Event
     from vedette_server.data.verdict import Verdict
     from vedette_server.evidence.recording import RecordingIndex
@@ -60,6 +61,8 @@ class Monitoring:
         settings: All settings; `monitor.enabled` holds.
         labels: Tells the labels that a channel's engines know; empty: not known yet.
         publish: Told of every verdict; see `Monitors`.
+        cascades: Look closer at what is followed; closed by whoever gives them, after this.
+        check_stages: Refuses stages that cannot be run.
 
     Attributes:
         store: The events.
@@ -79,8 +82,11 @@ class Monitoring:
         settings: Settings,
         labels: Callable[[ChannelRecord], tuple[str, ...]],
         publish: Callable[[str, str, Verdict, int | None, str], None],
+        cascades: Cascades,
+        check_stages: Callable[[Sequence[StageConfig]], None],
     ) -> None:
         self._settings = settings
+        self._check_stages = check_stages
         with contextlib.ExitStack() as stack:
             self.folder = settings.monitor.state_dir or default_folder()
             stack.enter_context(StateDir(self.folder))
@@ -101,7 +107,7 @@ class Monitoring:
             self.catalogue = ChannelCatalogue(
                 self.folder / "channels.json", settings.monitor.channels_file, partial(self._check, labels)
             )
-            self.monitors = Monitors(self.catalogue.records(), self.desk, self._parts(), publish)
+            self.monitors = Monitors(self.catalogue.records(), self.desk, self._parts(), publish, cascades)
             stack.callback(self.monitors.close)
             stack.callback(self.catalogue.listen(self.monitors.changed))
             self._remove_orphans()
@@ -155,6 +161,7 @@ class Monitoring:
 
     def _check(self, labels: Callable[[ChannelRecord], tuple[str, ...]], record: ChannelRecord) -> None:
         check_record(record, labels(record), self._settings.monitor.source_dirs)
+        self._check_stages(record.stages)
 
     def _close_writer(self) -> None:
         lost = self.writer.close(LAST_WRITES_S)

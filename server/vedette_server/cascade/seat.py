@@ -10,7 +10,7 @@ Threads: any. Its lock is the innermost: engines call `rebind` with theirs held,
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from vedette_server.data.config import ChannelConfig
 from vedette_server.data.format import Codec, VideoFormat
@@ -36,6 +36,8 @@ class StageSeat:
         channel: The channel's bare name.
         engine: Which engine.
     """
+
+    waits: ClassVar[bool] = False
 
     def __init__(self, channel: str, engine: EngineRef) -> None:
         # Of a channel's configuration engines read its name, its engines and its classes.

@@ -63,11 +63,6 @@ class EvidenceWorkers:
         """How many are under way."""
         return self._jobs
 
-    @property
-    def jobs(self) -> int:
-        """How many there are."""
-        return self._jobs
-
     def submit(self, job: Job) -> None:
         """Begin a job.
 

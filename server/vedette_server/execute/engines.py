@@ -116,7 +116,8 @@ class Engines:
     @property
     def healthy(self) -> bool:
         """Whether no engine that channels wait for fails again and again, or hangs."""
-        return all(loaded.inference.healthy for loaded in self.fleet.loaded if loaded.working)
+        sick = [loaded for loaded in self.fleet.loaded if loaded.working and not loaded.inference.healthy]
+        return not any(self._is_waited_for(loaded) for loaded in sick)
 
     def is_idle(self) -> bool:
         """Whether the workers have nothing to do."""
@@ -331,6 +332,12 @@ class Engines:
                     self._lines[name].route = replace(self._lines[name].route, persistent=kept)
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _is_waited_for(self, loaded: Loaded) -> bool:
+        """Whether frames wait for a version: not where only second stages run on it."""
+        with self._lock:
+            guests = [guest for guest in self._guests if loaded.inference in guest.binding.inferences]
+        return not guests or any(guest.waits for guest in guests)
 
     def _line(self, name: str) -> Line:
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from vedette_server.data.config import ChannelConfig
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 class Guest(Protocol):
     """What engines need of a channel's session."""
+
+    waits: ClassVar[bool]
+    """Whether frames wait for what it runs: a server whose engines fail them is not well."""
 
     def __hash__(self) -> int: ...
 

@@ -74,12 +74,16 @@ def costs(
     shared = overlaps(means, measured)
     possible = (distance <= LIKELY) | (shared >= OVERLAP)
     gains = np.minimum(distance, LIKELY) + _APART * (1.0 - shared)
-    fitted, odd = refitted(means[:, None], measured[None])
+    # Only where boxes overlap at all: for each with each it takes as long as everything else together.
+    rows, columns = np.nonzero(shared)
+    fitted, odd = refitted(means[rows], measured[columns])
     if odd.any():
-        off = ((means[:, None] - fitted) ** 2 / variances[:, None]).sum(axis=2)
-        better = odd & (off <= LIKELY) & (off + _APART * (1.0 - shared) + _REFITTED < gains)
-        gains = np.where(better, off + _APART * (1.0 - shared) + _REFITTED, gains)
-        possible |= better
+        rows, columns = rows[odd], columns[odd]
+        off = ((means[rows] - fitted[odd]) ** 2 / variances[rows]).sum(axis=1)
+        least = off + _APART * (1.0 - shared[rows, columns]) + _REFITTED
+        better = (off <= LIKELY) & (least < gains[rows, columns])
+        rows, columns = rows[better], columns[better]
+        gains[rows, columns], possible[rows, columns] = least[better], True
     gains += (vague - vague.max())[:, None] + _RELABELLED * (classes[0][:, None] != classes[1][None])
     possible &= families[0][:, None] == families[1][None]
     return np.where(possible, np.minimum(gains - (LIKELY + _APART + _RELABELLED + 1e-6), -1e-6), 0.0)

@@ -33,11 +33,13 @@ from vedette_server.monitor.luma import luma_of
 from vedette_server.monitor.masking import DetectionMasks
 from vedette_server.monitor.motion import MotionGate
 from vedette_server.monitor.tracking import ChannelTracker
+from vedette_server.picture.letterbox import SQUARE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from fractions import Fraction
 
+    from vedette_server.cascade.channel import ChannelCascade
     from vedette_server.data.channel import ChannelRecord
     from vedette_server.data.config import ChannelConfig
     from vedette_server.data.event import Event, EventKind
@@ -72,6 +74,7 @@ class ChannelMonitor:
         record: The channel; it has passed the checks.
         desk: Where its events go.
         collector: Keeps its packets and sees to evidence; None: nothing is kept.
+        cascade: Looks closer at what is followed; None: nobody does.
 
     Attributes:
         figures: What it has counted.
@@ -80,7 +83,13 @@ class ChannelMonitor:
         seen: The packet of the frame that was followed last, and its tracks.
     """
 
-    def __init__(self, record: ChannelRecord, desk: EventDesk, collector: Collector | None) -> None:
+    def __init__(
+        self,
+        record: ChannelRecord,
+        desk: EventDesk,
+        collector: Collector | None,
+        cascade: ChannelCascade | None = None,
+    ) -> None:
         self.name = record.name
         self.figures = MonitorFigures({})
         self.live_tracks = 0
@@ -89,6 +98,7 @@ class ChannelMonitor:
         self.record = record
         self._desk = desk
         self.collector = collector
+        self.cascade = cascade
         self._session = ""
         self._clock: PacketClock | None = None
         self._sample_aspect: Fraction | None = None
@@ -154,8 +164,7 @@ class ChannelMonitor:
         if self.collector is not None:
             self.collector.end()
         with self._judging:
-            ended = self._tracker.reset()
-            self.live_tracks = 0
+            ended = self._reset()
             if self._time_s:
                 self._tell(self._judge.step(Scene(self._time_s, session, -1, self._aspect, (), ended)))
         if end_reason == "FINISHED":
@@ -232,6 +241,7 @@ class ChannelMonitor:
             return
         self._judged_session = self._session
         if time_s < self._time_s:
+            self._reset()
             first_number = self._tracker.next_number
             self._tracker = ChannelTracker(self.record.watch.tracking, prefix=self._prefix, first_number=first_number)
         self._time_s = time_s
@@ -256,7 +266,18 @@ class ChannelMonitor:
             tracked.ended,
             f"{label.name}@{label.version}",
         )
+        if self.cascade is not None:
+            self._look_closer(self.cascade, verdict, detector, tracked)
         self._tell(self._judge.step(scene))
+
+    def _look_closer(
+        self, cascade: ChannelCascade, verdict: Verdict, detector: EngineOutcome, tracked: Tracked
+    ) -> None:
+        found = detector.detections
+        assert found is not None  # noqa: S101  # chosen by it
+        cascade.look(verdict.picture, self._sample_aspect or SQUARE, found, detector.engine.labels, self._time_s)
+        cascade.attach(found)
+        cascade.forget(tracked.ended)
 
     def _skipped(self, verdict: Verdict, reason: SkipReason) -> None:
         if reason in _UNSOUND:
@@ -272,6 +293,13 @@ class ChannelMonitor:
         if clock is not None and not clock.recorded:
             with self._watching:
                 self._tell(self._health.answer(self._later(verdict.packet.received_wall_ns / 1e9), sound))
+
+    def _reset(self) -> tuple[str, ...]:
+        ended = self._tracker.reset()
+        self.live_tracks = 0
+        if self.cascade is not None:
+            self.cascade.forget(ended)
+        return ended
 
     def _aspect_of(self, verdict: Verdict) -> float:
         sample = float(self._sample_aspect or 1)
@@ -299,14 +327,18 @@ class ChannelMonitor:
             self._tell(self._judge.change(record.watch, self._time_s))
             self.record = record
             self._take_over(record.watch)
+        if self.cascade is not None:
+            self.cascade.change(record.stages)
         with self._watching:
             self._tell(self._health.change(record.watch.health, self._later(now_s)))
 
     def close(self, now_s: float) -> None:
         """End all that goes on: the channel is forgotten, or the server stops."""
         with self._judging:
-            self._tracker.reset()
+            self._reset()
             self._tell(self._judge.close(self._time_s))
+        if self.cascade is not None:
+            self.cascade.close()
         with self._watching:
             self._tell(self._health.close(self._later(now_s)))
         if self.collector is not None:

@@ -19,6 +19,7 @@ from vedette_server.monitor.channel import ChannelMonitor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from vedette_server.cascade.cascades import Cascades
     from vedette_server.data.channel import ChannelRecord
     from vedette_server.data.config import ChannelConfig
     from vedette_server.data.packet import Packet
@@ -38,6 +39,7 @@ class Monitors:
         records: The channels that are known.
         desk: Where events go.
         parts: What evidence is made with; None: none is kept.
+        cascades: Look closer at what is followed; None: nobody does.
         publish: Told of every verdict with its channel, its session, its index and its request id; quick.
         clock: Seconds since the epoch.
     """
@@ -48,10 +50,12 @@ class Monitors:
         desk: EventDesk,
         parts: EvidenceParts | None,
         publish: Callable[[str, str, Verdict, int | None, str], None],
+        cascades: Cascades | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._desk = desk
         self._parts = parts
+        self._cascades = cascades
         self.publish = publish
         self.clock = clock
         self._lock = threading.Lock()
@@ -103,7 +107,8 @@ class Monitors:
 
     def _open(self, record: ChannelRecord) -> ChannelMonitor:
         collector = None if self._parts is None else Collector(record, self._parts)
-        return ChannelMonitor(record, self._desk, collector)
+        cascade = None if self._cascades is None else self._cascades.open(record.name, record.stages)
+        return ChannelMonitor(record, self._desk, collector, cascade)
 
 
 class SessionWatcher:
@@ -124,7 +129,8 @@ class SessionWatcher:
     @property
     def keeps_pictures(self) -> bool:
         """Whether verdicts are to bring their pictures along."""
-        return False
+        monitor = self._monitors.get(self._channel)
+        return monitor is not None and monitor.cascade is not None and monitor.cascade.wants_pictures
 
     def attached(self, config: ChannelConfig) -> None:
         """Take note that a client is connected."""

@@ -1,18 +1,18 @@
 """One channel's session: packets in, verdicts out.
 
-Owns the channel's intake, decoder and books. The edge calls it from the event loop, a pipeline worker
-calls `work` (one at a time), lanes call `infer`. One lock guards the state; it is never held while the
-pipeline, the decoder or the listener is called.
+Owns the channel's intake, decoder and books. The edge calls it from the event loop, a pipeline worker calls `work` (one
+at a time), lanes call `infer`. One lock guards the state; it is never held while the pipeline, the decoder or the
+listener is called.
 
-A session outlives its connection: it goes on with what it has received, and keeps its verdicts until
-they are acknowledged. It is over when its input has ended and every packet has its verdict.
+A session outlives its connection: it goes on with what it has received, and keeps its verdicts until they are
+acknowledged. It is over when its input has ended and every packet has its verdict.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
@@ -61,6 +61,8 @@ class Session:
         ended_wall_s: The same, seconds since the epoch.
         end_reason: Why it ended, UPPER_SNAKE; empty before.
     """
+
+    waits: ClassVar = True
 
     def __init__(
         self,
@@ -242,9 +244,7 @@ class Session:
     def outgoing(self, limit: int | None = None) -> Outgoing:
         """Return what is to be told now, at most ``limit`` verdicts of it."""
         with self._lock:
-            news = Outgoing(
-                verdicts=self._books.ledger.unsent(limit), flow=self._advice.flow(self.config, self._clock())
-            )
+            news = Outgoing(self._books.ledger.unsent(limit), self._advice.flow(self.config, self._clock()))
             # A client that came back may have more to send than the session thought: it says when it has not.
             told_all = self._books.all_sent and (self._half_closed or self._ending is not None)
             # Not before the end was noted: who was told must find it so when it asks.
