@@ -39,6 +39,9 @@ class StateDir:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
+            if not isinstance(error, BlockingIOError):
+                why = f"it cannot be locked: {error.strerror}"
+                raise SettingsError(f"monitor.state_dir {str(path)!r} cannot be used: {why}") from error
             raise SettingsError(
                 f"monitor.state_dir {str(path)!r} is used by another server; allowed: a folder of its own for each"
             ) from error

@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "video/mp4"
 _POLL_S = 0.2
+# Within a session times fall by no more than this: pictures are shown in another order than they are sent in.
+_REORDERED_S = 2.0
 _BATCH = 256
 # Masked pictures are decoded and encoded: other clips wait for so many at a time.
 _MASKED_BATCH = 12
@@ -147,8 +149,9 @@ class ClipWriter:
             self._end_s = end_s if self._end_s is None else max(end_s, self._end_s)
 
     def cancel(self, why: str) -> None:
-        """Keep nothing of it. Any thread."""
-        self._cancelled = why
+        """Keep nothing of it, unless it was told already; why is told. Any thread."""
+        with self._lock:
+            self._cancelled = self._cancelled or why
 
     def step(self) -> float | None:
         """Write the packets that came; see `Job`."""
@@ -169,6 +172,9 @@ class ClipWriter:
             self._finish()
         except EvidenceError as error:
             self._fail(error)
+        except Exception as error:  # noqa: BLE001 - the other clips are still to be completed
+            _log.exception("a clip was given up")
+            self._fail(EvidenceError(f"{type(error).__name__}: {error}"))
 
     def _check(self) -> None:
         if self._cancelled:
@@ -223,6 +229,9 @@ class ClipWriter:
         if kept.generation != first.generation:
             self._detail.append("it ends where the stream's parameters changed")
             return True
+        if kept.gap and kept is not first and kept.time_s < self._last_s - _REORDERED_S:
+            self._detail.append("it ends where another session began with an earlier time")
+            return True
         if end_s is not None and kept.decode_s > end_s and kept is not first:
             return True
         if kept.time_s - first.time_s > self._limits.max_s:
@@ -242,7 +251,15 @@ class ClipWriter:
         if sink is None or draft is None or first is None:
             raise EvidenceError("; ".join(["no packet came that a clip can begin with", *self._detail]))
         finish(sink)
+        self._check()
         filed = self._store.commit(draft)
+        self._draft = None
+        with self._lock:
+            # Against who cancels at this moment.
+            kept = not self._cancelled
+        if not kept:
+            self._store.remove(filed.path)
+            self._check()
         detail = "; ".join(self._detail)
         evidence = Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, MEDIA_TYPE, detail, filed.path)
         self._tell(Clip(evidence, filed.path, first.time_s, self._last_s, tuple(self._keyframes_s)))

@@ -1,9 +1,14 @@
 """Collect the evidence of one channel: its packets, and for each event a snapshot, the same with boxes, and a clip.
 
 The policy decides what is kept at all: of a channel with NONE not even packets are held, of a MASKED one they are held
-in memory only, until clip and snapshots are cut from them and masked.
+in memory only, until clip and snapshots are cut from them and masked. When it changes, nothing that was begun under the
+one before is filed any more: an event that goes on then has no further evidence.
 
-Threads: `feed` by one at a time, `prepare` by any; what became of a piece is told on a worker's thread.
+The first picture of an event is taken when it begins; one that shows it better replaces it, while the event goes on and
+at its end, as far as the ring still holds it.
+
+Threads: `feed` by one at a time, all else by any; what became of a piece is told on a worker's thread, or where it was
+refused on that of `start`. One short lock, under which nothing is read or written.
 """
 
 from __future__ import annotations
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
     from vedette_server.data.event import Event
     from vedette_server.data.format import VideoFormat
     from vedette_server.data.packet import Packet
-    from vedette_server.data.rules import WatchConfig
+    from vedette_server.data.rules import Points, WatchConfig
     from vedette_server.decode.limits import PictureLimits
     from vedette_server.evidence.clip import Clip
     from vedette_server.evidence.store import EvidenceStore
@@ -45,8 +50,11 @@ _log = logging.getLogger(__name__)
 
 _PENDING_PICTURE = Evidence(EvidenceState.PENDING, media_type=PICTURE)
 _PENDING_VIDEO = Evidence(EvidenceState.PENDING, media_type=VIDEO)
-# A picture that shows the object by so much better replaces the one that was taken first.
+# A picture that shows the object by so much better replaces the one before, but not more often than every so often:
+# decoding is dear.
 _BETTER = 0.05
+_RETAKE_S = 5.0
+_CHANGED = "what may be kept of the channel was changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class EvidenceParts:
         clips: How long clips are.
         pictures: The largest picture.
         ring_bytes: What the ring of a channel holds at most.
-        on_change: Told what became of a piece, on a worker's thread.
+        on_change: Told what became of a piece, and which files that makes needless.
     """
 
     store: EvidenceStore
@@ -67,7 +75,7 @@ class EvidenceParts:
     clips: ClipLimits
     pictures: PictureLimits
     ring_bytes: int
-    on_change: Callable[[EvidenceChange], None]
+    on_change: Callable[[EvidenceChange, tuple[str, ...]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +88,31 @@ class Errand:
 
 @dataclass(slots=True)
 class _Under:
-    """An event whose evidence is under way: its clip, and what its snapshot shows."""
+    """An event whose evidence is under way; without a clip: it gets nothing more.
+
+    Attributes:
+        clip: Its clip.
+        latest: Takes its latest picture.
+        score: How well that shows it.
+        taken_s: When that was wanted, on the event's time line.
+        told: Took the picture that its event tells of; None: it tells of none yet.
+        takes: So many pictures were wanted.
+    """
 
     clip: ClipWriter | None
+    latest: SnapshotJob | None
     score: float
+    taken_s: float
+    told: SnapshotJob | None = None
+    takes: int = 1
+
+    def revoke(self) -> None:
+        """Keep nothing that is not filed yet, and hold no packets."""
+        if self.clip is not None:
+            self.clip.cancel(_CHANGED)
+        if self.latest is not None:
+            self.latest.cancel(_CHANGED)
+        self.clip = self.latest = self.told = None
 
 
 class Collector:
@@ -102,10 +131,11 @@ class Collector:
         # What is beyond the pre-roll is for pictures whose verdict comes late, and for what begins before it is told.
         self.ring = PacketRing(parts.clips.pre_s + 5.0, parts.ring_bytes)
         self.index = RecordingIndex(parts.store, record.name)
+        self._session = ""
         self._lock = threading.Lock()
         self._under: dict[str, _Under] = {}
         self._recorder: Recorder | None = None
-        self._begun = False
+        self._begun = self._refusing = False
         self._record()
 
     @property
@@ -113,9 +143,16 @@ class Collector:
         """Whether anything may be kept."""
         return self._watch.evidence is not EvidencePolicy.NONE
 
-    def begin(self, fmt: VideoFormat) -> None:
+    @property
+    def allowed(self) -> tuple[EvidencePolicy, tuple[Points, ...]]:
+        """What may be kept and shown, and what is blackened first: goes with the packets that the ring holds."""
+        watch = self._watch
+        return watch.evidence, hidden(watch)
+
+    def begin(self, fmt: VideoFormat, session: str = "") -> None:
         """Take the format of the packets that follow: those of a new session."""
         self.ring.begin(fmt)
+        self._session = session
         self._begun = True
 
     def end(self) -> None:
@@ -124,9 +161,17 @@ class Collector:
 
     def feed(self, packet: Packet) -> None:
         """Keep a packet, in decoding order; `time_s` is set."""
-        if self._begun and self.keeps:
-            # Whoever decodes it lets its bytes go.
-            self.ring.feed(copy.copy(packet), time_s=packet.time_s)
+        if not self._begun:
+            return
+        # Whoever decodes it lets its bytes go.
+        own = copy.copy(packet)
+        with self._lock:
+            # Under the lock: none comes into the ring behind the change that emptied it.
+            if self.keeps:
+                self.ring.feed(own, time_s=packet.time_s)
+                if own.keyframe:
+                    # Where too much else was under way before.
+                    self._record()
 
     def prepare(self, event: Event, *, wanted: bool) -> tuple[Event, tuple[Errand, ...]]:
         """Say what is to be done for an event's evidence, and give the event with what is to be expected.
@@ -138,30 +183,20 @@ class Collector:
             event: As it begins, goes on or ends.
             wanted: Whether its rule wants evidence.
         """
-        if not (wanted and self.keeps):
-            return event, ()
         with self._lock:
             under = self._under.get(event.event_id)
-            fresh = under is None
-            if under is None:
-                under = self._under[event.event_id] = _Under(None, event.peak_score or 0.0)
-            better = (event.peak_score or 0.0) - under.score >= _BETTER
             over = event.state is EventState.ENDED
-            if better and over:
-                under.score = event.peak_score or 0.0
             if over:
-                del self._under[event.event_id]
-        errands: list[Errand] = []
-        if fresh:
-            under.clip = self._clip(event)
-            errands.append(Errand(under.clip, partial(self._refused, event.event_id, video=True)))
-            event = replace(event, clip=_PENDING_VIDEO)
-        if fresh or (better and over):
-            errands.append(Errand(self._snapshot(event), partial(self._refused, event.event_id, video=False)))
-            event = replace(event, snapshot=_PENDING_PICTURE, annotated=_PENDING_PICTURE)
-        if over and under.clip is not None:
-            under.clip.end(self._time_of(event, event.end_s or event.update_s))
-        return event, tuple(errands)
+                self._under.pop(event.event_id, None)
+            if not (wanted and self.keeps):
+                return event, ()
+            if under is None:
+                return self._first(event, over=over)
+            if under.clip is None:
+                return event, ()
+            if over:
+                under.clip.end(self._time_of(event, event.end_s or event.update_s))
+            return event, self._again(event, under, over=over)
 
     def start(self, errands: Sequence[Errand]) -> None:
         """Begin what `prepare` said is to be done."""
@@ -173,24 +208,23 @@ class Collector:
 
     def change(self, record: ChannelRecord) -> None:
         """Go by another configuration from now on; under another policy nothing of what is held is used any more."""
-        before, self._watch = self._watch, record.watch
-        if (before.evidence, hidden(before)) != (record.watch.evidence, hidden(record.watch)):
-            with self._lock:
-                clips = [under.clip for under in self._under.values() if under.clip is not None]
-                self._under.clear()
-            for clip in clips:
-                clip.cancel("what may be kept of the channel was changed")
-            self.ring.clear()
-            self._stop_recording()
-        if self._recording != record.recording:
-            self._recording = record.recording
-            self._stop_recording()
-        self._record()
+        with self._lock:
+            before, self._watch = self.allowed, record.watch
+            if before != self.allowed:
+                for under in self._under.values():
+                    under.revoke()
+                self.ring.clear()
+                self._stop_recording(keep=False)
+            if self._recording != record.recording:
+                self._recording = record.recording
+                self._stop_recording(keep=True)
+            self._record()
 
     def close(self) -> None:
         """Take no packets any more; clips under way are completed."""
-        self.ring.close()
-        self._stop_recording()
+        with self._lock:
+            self.ring.close()
+            self._stop_recording(keep=True)
 
     def _clip(self, event: Event) -> ClipWriter:
         parts = self._parts
@@ -208,19 +242,73 @@ class Collector:
             partial(self._clipped, event.event_id),
         )
 
-    def _snapshot(self, event: Event) -> SnapshotJob:
-        sequence = event.peak_sequence if event.peak_s is not None else event.sequence
-        index = self.ring.index_of(sequence)
+    def _first(self, event: Event, *, over: bool) -> tuple[Event, tuple[Errand, ...]]:
+        """Begin the evidence of an event; the lock is held."""
+        score = event.peak_score or 0.0
+        clip = self._clip(event)
+        pictures = self._snapshot(event, self._picture_of(event), 0, partial(self._taken, event.event_id, ()))
+        if over:
+            clip.end(self._time_of(event, event.end_s or event.update_s))
+        else:
+            self._under[event.event_id] = _Under(clip, pictures, score, event.update_s)
+        errands = (
+            Errand(clip, partial(self._refused, event.event_id, video=True)),
+            Errand(pictures, partial(self._refused, event.event_id, video=False)),
+        )
+        expected = replace(event, clip=_PENDING_VIDEO, snapshot=_PENDING_PICTURE, annotated=_PENDING_PICTURE)
+        return expected, errands
+
+    def _again(self, event: Event, under: _Under, *, over: bool) -> tuple[Errand, ...]:
+        """Take a better picture of an event, where there is one; the lock is held."""
+        score = event.peak_score or 0.0
+        latest = under.latest
+        if latest is None or score - under.score < _BETTER:
+            return ()
+        if not over and event.update_s - under.taken_s < _RETAKE_S:
+            return ()
+        index = self._index_of(event, event.peak_sequence)
+        if index is None:
+            # The picture before is better than none.
+            return ()
+        if not latest.forgo():
+            under.told = latest
+        if under.told is None:
+            # Nothing was told yet: whatever becomes of this one is.
+            done, refused = (
+                partial(self._taken, event.event_id, ()),
+                partial(self._refused, event.event_id, video=False),
+            )
+        else:
+            done = partial(self._retaken, event.event_id, under.told.filed)
+            refused = partial(self._not_retaken, event.event_id)
+        job = self._snapshot(event, index, under.takes, done)
+        under.score, under.taken_s, under.latest = score, event.update_s, job
+        under.takes += 1
+        return (Errand(job, refused),)
+
+    def _picture_of(self, event: Event) -> int | None:
+        index = self._index_of(event, event.peak_sequence if event.peak_s is not None else event.sequence)
         if index is None and event.kind.of_camera:
             # Of a camera that sends nothing any more, or nothing sound: what it sent last.
             latest = self.ring.latest()
             index = None if latest is None else latest.index
+        return index
+
+    def _index_of(self, event: Event, sequence: int) -> int | None:
+        """Find a packet of an event; None: it is not held, or may be another session's of the same number."""
+        if event.session and self._session and event.session != self._session:
+            return None
+        return self.ring.index_of(sequence)
+
+    def _snapshot(
+        self, event: Event, index: int | None, take: int, on_done: Callable[[Evidence, Evidence], None]
+    ) -> SnapshotJob:
         return SnapshotJob(
             self.ring,
             self._parts.store,
-            Wanted(self._channel, event.event_id, index, self._drawing(event), hidden(self._watch)),
+            Wanted(self._channel, event.event_id, index, self._drawing(event), hidden(self._watch), take),
             self._parts.pictures,
-            partial(self._taken, event.event_id),
+            on_done,
         )
 
     def _drawing(self, event: Event) -> Drawing:
@@ -242,16 +330,26 @@ class Collector:
     def _refused(self, event_id: str, why: str, *, video: bool) -> None:
         failed = Evidence(EvidenceState.FAILED, media_type=VIDEO if video else PICTURE, detail=why)
         change = EvidenceChange(event_id, clip=failed) if video else EvidenceChange(event_id, failed, None, failed)
-        self._parts.on_change(change)
+        self._parts.on_change(change, ())
 
-    def _taken(self, event_id: str, plain: Evidence, annotated: Evidence) -> None:
-        self._parts.on_change(EvidenceChange(event_id, snapshot=plain, annotated=annotated))
+    def _taken(self, event_id: str, instead_of: tuple[str, ...], plain: Evidence, annotated: Evidence) -> None:
+        self._parts.on_change(EvidenceChange(event_id, snapshot=plain, annotated=annotated), instead_of)
+
+    def _retaken(self, event_id: str, instead_of: tuple[str, ...], plain: Evidence, annotated: Evidence) -> None:
+        if plain.state is EvidenceState.READY:
+            self._taken(event_id, instead_of, plain, annotated)
+        else:
+            self._not_retaken(event_id, plain.detail)
+
+    def _not_retaken(self, event_id: str, why: str) -> None:
+        _log.info("a better picture could not be taken", extra={"event_id": event_id, "error": why})
 
     def _clipped(self, event_id: str, clip: Clip) -> None:
-        self._parts.on_change(EvidenceChange(event_id, clip=clip.evidence))
+        self._parts.on_change(EvidenceChange(event_id, clip=clip.evidence), ())
 
     def _record(self) -> None:
-        if self._recorder is not None or not (self._recording.enabled and self.keeps):
+        """Begin to record where that is wanted; the lock is held."""
+        if self._recorder is not None or self.ring.closed or not (self._recording.enabled and self.keeps):
             return
         recorder = Recorder(
             self.ring,
@@ -266,11 +364,15 @@ class Collector:
         try:
             self._parts.workers.submit(recorder)
         except EvidenceError as error:
-            _log.error("a recording cannot begin", extra={"channel": self._channel, "error": str(error)})
+            if not self._refusing:
+                _log.error("a recording cannot begin", extra={"channel": self._channel, "error": str(error)})
+            self._refusing = True
             return
-        self._recorder = recorder
+        self._recorder, self._refusing = recorder, False
 
-    def _stop_recording(self) -> None:
+    def _stop_recording(self, *, keep: bool) -> None:
         recorder, self._recorder = self._recorder, None
-        if recorder is not None:
+        if recorder is not None and keep:
             recorder.stop()
+        elif recorder is not None:
+            recorder.cancel()

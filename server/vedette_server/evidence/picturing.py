@@ -1,7 +1,8 @@
 """Get one picture of a channel out of its ring, by decoding from the keyframe before it.
 
 So nothing is kept of the pictures that pass, and whoever wants one pays for it: a snapshot costs the decoding of one
-group of pictures at most, at the evidence workers' low priority.
+group of pictures at most, at the evidence workers' low priority; of two for a picture that is shown before the
+keyframe that it follows (an open group of pictures: it refers to the group before).
 
 Threads: one at a time per picture; any.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from vedette_server.decode.opening import open_decoder
 from vedette_server.errors import EvidenceError, RefusedError, UndecodableError
 from vedette_server.evidence.pixels import upright_bgr
+from vedette_server.picture.letterbox import SQUARE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +50,8 @@ class PictureFinder:
         self._index = index
         self._limits = limits
         self._decoder: Decoder | None = None
-        self._wanted = 0
+        self._wanted: int | None = None
+        self._aspect = SQUARE
         self.time_s = 0.0
 
     def step(self) -> NDArray[np.uint8] | None:
@@ -82,11 +85,20 @@ class PictureFinder:
         if wanted is None or not packets[0].keyframe:
             raise EvidenceError("the picture is not held any more")
         # Parameters or a stream that change behind it are none of its.
+        behind = packets[index - packets[0].index + 1 :]
         same = [kept for kept in packets if kept.index <= index]
-        same += takewhile(
-            lambda kept: kept.generation == wanted.generation and not kept.gap, packets[index - packets[0].index + 1 :]
-        )
-        return iter(same)
+        same += takewhile(lambda kept: kept.generation == wanted.generation and not kept.gap, behind)
+        return iter([*self._led_by(ring, packets[0], wanted), *same])
+
+    @staticmethod
+    def _led_by(ring: PacketRing, key: Kept, wanted: Kept) -> list[Kept]:
+        """Return the group of pictures before, where the wanted picture refers to it."""
+        pts, key_pts = wanted.packet.pts, key.packet.pts
+        if key.gap or pts is None or key_pts is None or pts >= key_pts:
+            return []
+        first = ring.keyframe_before(key.index - 1)
+        before = [kept for kept in ring.read(first, key.index - first) if kept.index < key.index]
+        return before if before and all(kept.generation == wanted.generation for kept in before) else []
 
     def _decode(self, kept: Kept) -> Sequence[Decoded]:
         packet = kept.packet
@@ -103,10 +115,12 @@ class PictureFinder:
         if at_end and self._decoder is not None:
             answers = self._decoder.flush()
         found = None
-        for answer in answers:
-            if answer.picture is None:
-                continue
-            if found is None and self.time_s and answer.packet.sequence == self._wanted:
-                found = upright_bgr(answer.picture, self._aspect)
-            answer.picture.close()
+        try:
+            for answer in answers:
+                if answer.picture is not None and answer.packet.sequence == self._wanted:
+                    found = upright_bgr(answer.picture, self._aspect)
+        finally:
+            for answer in answers:
+                if answer.picture is not None:
+                    answer.picture.close()
         return found

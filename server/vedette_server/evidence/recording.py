@@ -90,7 +90,7 @@ class RecordingIndex:
             EvidenceError: The index cannot be written; the segment is found again at the next start.
         """
         with self._lock:
-            self._segments.append(segment)
+            self._segments = [*(other for other in self._segments if other.path != segment.path), segment]
             self._segments.sort(key=lambda other: other.first_s)
         try:
             line = json.dumps(asdict(segment)).encode() + b"\n"
@@ -196,11 +196,17 @@ class Recorder:
         self._keyframes_s: list[float] = []
         self._came_s = clock()
         self._stopping = False
+        self._cancelled = threading.Event()
         self.failures = 0
 
     def stop(self) -> None:
         """End the recording; the segment under way is completed. Any thread."""
         self._stopping = True
+
+    def cancel(self) -> None:
+        """End the recording, and keep nothing of the segment under way. Any thread."""
+        self._stopping = True
+        self._cancelled.set()
 
     def step(self) -> float | None:
         """Write the packets that came; a segment that fails is given up, the next keyframe begins another."""
@@ -217,14 +223,23 @@ class Recorder:
 
     def abort(self) -> None:
         """Complete the segment: the server stops."""
+        if self._cancelled.is_set():
+            self._give_up()
+            return
         try:
             self._complete()
         except EvidenceError as error:
             self._store.report(error)
             self.failures += 1
             self._give_up()
+        except Exception:  # noqa: BLE001 - the other clips are still to be completed
+            _log.exception("a segment of a recording was given up")
+            self._give_up()
 
     def _step(self) -> float | None:
+        if self._cancelled.is_set():
+            self._give_up()
+            return None
         came = [kept for kept in self._ring.read(self._next, _BATCH) if kept.index >= self._next]
         if came:
             self._came_s = self._clock()
@@ -277,7 +292,15 @@ class Recorder:
         if sink is None or draft is None or first is None:
             return
         finish(sink)
+        if self._cancelled.is_set():
+            self._give_up()
+            return
         filed = self._store.commit(draft)
+        if self._cancelled.is_set():
+            # Meanwhile.
+            self._reset()
+            self._store.remove(filed.path)
+            return
         segment = Segment(
             filed.path, first.time_s, self._last_s, filed.size_bytes, filed.sha256, tuple(sorted(self._keyframes_s))
         )

@@ -193,6 +193,9 @@ class PacketRing:
             for key in reversed(self._keys):
                 if key.generation != event.generation or key.index > event.index:
                     continue
+                if key.time_s > event.time_s:
+                    # Of another session, whose time was later.
+                    break
                 chosen = key
                 if key.time_s <= at_s - pre_s:
                     break

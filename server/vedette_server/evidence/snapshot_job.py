@@ -1,8 +1,13 @@
-"""Take the snapshots of one event from its channel's ring; a job of the evidence workers."""
+"""Take the snapshots of one event from its channel's ring; a job of the evidence workers.
+
+A picture that shows the object better is filed beside the one before, under a name of its own: until the event says so
+in the store, the older files are what it says.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,8 +30,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-PLAIN, ANNOTATED = ".jpg", ".boxes.jpg"
-
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -38,6 +41,7 @@ class Wanted:
         index: The packet, by the ring's count; None: it is not held any more.
         drawing: What was seen.
         hidden: What is blackened first.
+        take: Counts the pictures of the event, from 0.
     """
 
     channel: str
@@ -45,6 +49,7 @@ class Wanted:
     index: int | None
     drawing: Drawing
     hidden: tuple[Points, ...]
+    take: int = 0
 
 
 class SnapshotJob:
@@ -55,7 +60,7 @@ class SnapshotJob:
         store: Where they are filed.
         wanted: What is wanted.
         limits: The largest picture.
-        on_done: Told what became of the plain and of the annotated one, on a worker's thread.
+        on_done: Told what became of the plain and of the annotated one, on a worker's thread; at most once.
     """
 
     def __init__(
@@ -72,11 +77,33 @@ class SnapshotJob:
         self._limits = limits
         self._on_done = on_done
         self._finder: PictureFinder | None = None
+        self._lock = threading.Lock()
+        self._cancelled = ""
         self._told = False
+        self._filed: tuple[str, ...] = ()
+
+    @property
+    def filed(self) -> tuple[str, ...]:
+        """The files that were told of."""
+        return self._filed
+
+    def cancel(self, why: str) -> None:
+        """Keep nothing of what was not told yet, and tell why. Any thread."""
+        with self._lock:
+            self._cancelled = self._cancelled or why
+
+    def forgo(self) -> bool:
+        """Have nothing told and kept any more; False: something was told already. Any thread."""
+        with self._lock:
+            if self._told:
+                return False
+            self._told, self._cancelled = True, "it is not wanted any more"
+            return True
 
     def step(self) -> float | None:
         """Decode some packets; see `Job`."""
         try:
+            self._check()
             finder = self._opened()
             pixels = finder.step()
             if pixels is None:
@@ -88,15 +115,17 @@ class SnapshotJob:
         except Exception as error:  # noqa: BLE001 - whatever it is, the event must not wait for its picture for ever
             _log.exception("a snapshot was given up")
             self._fail(f"{type(error).__name__}: {error}")
-        if self._finder is not None:
-            self._finder.close()
+        self._close()
         return None
 
     def abort(self) -> None:
         """Give it up: the server stops."""
-        if self._finder is not None:
-            self._finder.close()
+        self._close()
         self._fail("the server stopped before it was taken")
+
+    def _check(self) -> None:
+        if self._cancelled:
+            raise EvidenceError(self._cancelled)
 
     def _opened(self) -> PictureFinder:
         if self._finder is None:
@@ -105,24 +134,57 @@ class SnapshotJob:
             self._finder = PictureFinder(self._ring, self._wanted.index, self._limits)
         return self._finder
 
+    def _close(self) -> None:
+        finder, self._finder = self._finder, None
+        if finder is not None:
+            finder.close()
+
     def _file(self, pixels: NDArray[np.uint8], time_s: float) -> None:
         wanted = self._wanted
         plain = take_snapshot(pixels, wanted.hidden)
         annotated = take_snapshot(pixels, wanted.hidden, wanted.drawing)
-        filed = [
-            self._store.put(wanted.channel, wanted.event_id, suffix, time_s, one.jpeg)
-            for suffix, one in ((PLAIN, plain), (ANNOTATED, annotated))
-        ]
-        self._tell(*(_ready(one) for one in filed))
+        filed: list[Filed] = []
+        try:
+            for suffix, one in zip(_suffixes(wanted.take), (plain, annotated), strict=True):
+                self._check()
+                filed.append(self._store.put(wanted.channel, wanted.event_id, suffix, time_s, one.jpeg))
+            if self._settle(filed):
+                self._on_done(*(_ready(one) for one in filed))
+                return
+            self._check()
+        except EvidenceError:
+            self._remove(filed)
+            raise
+        # It was told otherwise meanwhile.
+        self._remove(filed)
+
+    def _settle(self, filed: list[Filed]) -> bool:
+        """Decide, against who cancels at this moment, that the files are kept."""
+        with self._lock:
+            if self._told or self._cancelled:
+                return False
+            self._told, self._filed = True, tuple(one.path for one in filed)
+            return True
+
+    def _remove(self, filed: list[Filed]) -> None:
+        for one in filed:
+            try:
+                self._store.remove(one.path)
+            except EvidenceError:
+                # It is told already; the next start removes what no event names.
+                _log.warning("a file that is not wanted stays", extra={"path": one.path})
 
     def _fail(self, detail: str) -> None:
-        failed = Evidence(EvidenceState.FAILED, media_type=MEDIA_TYPE, detail=detail)
-        self._tell(failed, failed)
-
-    def _tell(self, plain: Evidence, annotated: Evidence) -> None:
-        if not self._told:
+        with self._lock:
+            if self._told:
+                return
             self._told = True
-            self._on_done(plain, annotated)
+        failed = Evidence(EvidenceState.FAILED, media_type=MEDIA_TYPE, detail=detail)
+        self._on_done(failed, failed)
+
+
+def _suffixes(take: int) -> tuple[str, str]:
+    return (f".{take}.jpg", f".boxes{take}.jpg") if take else (".jpg", ".boxes.jpg")
 
 
 def _ready(filed: Filed) -> Evidence:

@@ -109,6 +109,8 @@ class EvidenceStore:
         self._lock = threading.Lock()
         self._books: dict[str, _Book] = {}
         self._named: dict[tuple[str, str], set[str]] = {}
+        # By channel's folder: the books of a year are not counted through at each look.
+        self._sums: dict[str, int] = {}
         self._numbers = itertools.count()
         try:
             self._disk.make_folder(self._root / INCOMING)
@@ -137,7 +139,7 @@ class EvidenceStore:
         """Tell how much is kept of one channel, or of all."""
         folder = None if channel is None else safe_name(channel)
         with self._lock:
-            return sum(book.size_bytes for book in self._books.values() if folder in {None, book.folder})
+            return sum(self._sums.values()) if folder is None else self._sums.get(folder, 0)
 
     def path_of(self, channel: str, name: str, suffix: str, time_s: float) -> Path:
         """Tell where a file lies, or would; any names are allowed.
@@ -322,13 +324,18 @@ class EvidenceStore:
             self._note(path.relative_to(self._root).as_posix(), _Book(folder, stat.st_size, stat.st_mtime))
 
     def _note(self, path: str, book: _Book) -> None:
+        self._forget(path)
         self._books[path] = book
+        self._sums[book.folder] = self._sums.get(book.folder, 0) + book.size_bytes
         self._named.setdefault((book.folder, _stem(path)), set()).add(path)
 
     def _forget(self, path: str) -> bool:
         book = self._books.pop(path, None)
         if book is None:
             return False
+        self._sums[book.folder] -= book.size_bytes
+        if not self._sums[book.folder]:
+            del self._sums[book.folder]
         key = book.folder, _stem(path)
         paths = self._named.get(key, set())
         paths.discard(path)

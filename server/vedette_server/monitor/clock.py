@@ -1,8 +1,8 @@
 """Lay the packets of a channel on one line of time, by which tracks, rules and clips go.
 
 By capture times where the client gives them; else by presentation times where every frame is analysed (a recording is
-sent faster or slower than it was taken), from the receipt of the first on; else by receipt. Where only some packets have
-the one or the other, those that lack it lie as far behind the one before as they came behind it: so the clocks of
+sent faster or slower than it was taken), from the receipt of the first on; else by receipt. Where only some packets
+have the one or the other, those that lack it lie as far behind the one before as they came behind it: so the clocks of
 camera and server, which may be years apart, are never mixed.
 
 The line does not run back: where a clock is set back, it goes on from where it was, until the session ends. A capture
@@ -86,10 +86,7 @@ class PacketClock:
 
     def _without_capture(self, packet: Packet, source: _Source, received_s: float) -> float:
         """Give a time that goes on from the packet before."""
-        if self._source is None:
-            went_on_s = received_s
-        else:
-            went_on_s = self._own_s + max(received_s - self._received_s, 0.0)
+        went_on_s = received_s if self._source is None else self._own_s + max(received_s - self._received_s, 0.0)
         if source is _Source.RECEIPT or packet.pts is None:
             return went_on_s
         if self._source is not _Source.PRESENTATION:

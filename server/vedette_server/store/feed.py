@@ -28,7 +28,7 @@ class EventFeed:
     def __init__(self, length: int = 0) -> None:
         self._changed = threading.Condition()
         self._length = length
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: list[list[Callable[[], None]]] = []
 
     @property
     def length(self) -> int:
@@ -43,7 +43,7 @@ class EventFeed:
             self._length = max(self._length, stored.number)
             listeners = tuple(self._listeners)
             self._changed.notify_all()
-        for listener in listeners:
+        for (listener,) in listeners:
             try:
                 listener()
             except Exception:  # noqa: BLE001 - one who follows must not stop the others
@@ -56,12 +56,13 @@ class EventFeed:
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Have a quick function called, on any thread, whenever there is more; return what ends that."""
+        # Of its own, so that who listens twice ends one of the two.
+        mine = [listener]
         with self._changed:
-            self._listeners.append(listener)
+            self._listeners.append(mine)
 
         def end() -> None:
             with self._changed:
-                if listener in self._listeners:
-                    self._listeners.remove(listener)
+                self._listeners = [one for one in self._listeners if one is not mine]
 
         return end

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_LAST_STEP_S = 30.0
+
 
 class StoreKeeper:
     """Keeps the store and its files within their limits.
@@ -70,10 +72,10 @@ class StoreKeeper:
         self._thread.start()
 
     def close(self) -> None:
-        """Look no more; may be called twice."""
+        """Look no more; may be called twice. What it does just now may take as long as a step of the store."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LAST_STEP_S)
 
     def look(self) -> None:
         """Remove what is not to be kept now.
@@ -83,11 +85,14 @@ class StoreKeeper:
             StoreUnusableError: It cannot be used any more.
         """
         own = {name: config for name, config in self._channels().items() if _says(config)}
-        self._retain(_retention(self._wanted, None, tuple(own)))
-        for name, config in own.items():
-            self._retain(_retention(_over(config, self._wanted), (name,), ()))
-        for name, index in self._recordings().items():
-            self._trim(name, index, _over(own[name], self._wanted) if name in own else self._wanted)
+        try:
+            self._retain(_retention(self._wanted, None, tuple(own)))
+            for name, config in own.items():
+                self._retain(_retention(_over(config, self._wanted), (name,), ()))
+        finally:
+            # Recordings stand in no store: one that does not answer must not let them fill the disk.
+            for name, index in self._recordings().items():
+                self._trim(name, index, _over(own[name], self._wanted) if name in own else self._wanted)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval_s):
@@ -124,19 +129,22 @@ class StoreKeeper:
         oldest_s = None if wanted.max_age_s is None else self._clock() - wanted.max_age_s
         for segment in index.segments:
             too_old = oldest_s is not None and segment.last_s < oldest_s
-            if not too_old and (wanted.max_bytes is None or total <= wanted.max_bytes):
+            if self._stopping.is_set() or not (too_old or (wanted.max_bytes is not None and total > wanted.max_bytes)):
                 return
-            self._try(partial(files.remove, segment.path))
-            index.forget(segment.path)
-            total -= segment.size_bytes
+            if self._try(partial(files.remove, segment.path)):
+                index.forget(segment.path)
+                total -= segment.size_bytes
 
     @staticmethod
-    def _try(remove: Callable[[], object]) -> None:
+    def _try(remove: Callable[[], object]) -> bool:
         try:
             remove()
         except EvidenceError as error:
-            # It stays, and is told; the next start removes what no event names.
+            # Of an event it stays until the next start, which removes what no event names; of a recording until the
+            # next look.
             _log.warning("a file could not be removed", extra={"error": str(error)})
+            return False
+        return True
 
 
 def _says(config: RetentionConfig) -> bool:
