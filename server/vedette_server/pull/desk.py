@@ -106,10 +106,9 @@ class Desk:
             return None
         self._registry.check_holder(session, next_sequence)
         resumed = Line(session)
-        # Verdicts that no line has taken yet go to this one: none was lost on the way, so none is sent again.
+        # Verdicts that no line has taken yet go to this one with the next news: none was lost on the way.
         resumed.attached(session.attach(resumed, None, next_sequence))
         self._registry.hold_again(session)
-        resumed.news()
         return resumed
 
     def _on_loop(self, act: Callable[[], T]) -> T:
