@@ -45,6 +45,7 @@ from vedette_client.events_files import ClipInfo
 from vedette_client.flow import Flow
 from vedette_client.options import AnalyzeOptions, Policy, ReconnectOptions, StreamLimits, TlsOptions
 from vedette_client.sessions import SessionInfo, SessionState
+from vedette_client.sinks import Replayed, Sink
 from vedette_client.stream import Stream
 from vedette_client.verdicts import Box, Detection, EngineResult, SkipReason, Verdict
 from vedette_client.watching import ChannelResult, Gap, GapReason, Watch
@@ -89,6 +90,7 @@ __all__ = [
     "ReconnectOptions",
     "Recorded",
     "RefusedError",
+    "Replayed",
     "Route",
     "SampledFrame",
     "SessionInfo",
@@ -96,6 +98,7 @@ __all__ = [
     "ShadowFinding",
     "ShadowReport",
     "ShadowSample",
+    "Sink",
     "SkipReason",
     "SourceError",
     "Stream",

@@ -28,6 +28,7 @@ from vedette_client.feed import open_source_in_thread
 from vedette_client.options import AnalyzeFields, AnalyzeOptions, ReconnectOptions, StreamLimits, channel_name
 from vedette_client.session import Session
 from vedette_client.sessions import SessionInfo, SessionService
+from vedette_client.sinks import Sinks
 from vedette_client.status import error_from_rpc
 from vedette_client.stream import Stream
 from vedette_client.watching import Watch, watch_request
@@ -245,6 +246,11 @@ class Client:
     def events(self) -> Events:
         """The server's events: find, acknowledge and verify them, and fetch their pictures and clips."""
         return Events(self._channels(), self.address)
+
+    @property
+    def sinks(self) -> Sinks:
+        """Where the server delivers events to; what was refused can be put through again."""
+        return Sinks(self._channels(), self.address)
 
     def watch(
         self,

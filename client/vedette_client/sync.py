@@ -21,6 +21,7 @@ from vedette_client.errors import StreamClosedError
 from vedette_client.sync_channels import Channels
 from vedette_client.sync_engines import Engines
 from vedette_client.sync_events import Events
+from vedette_client.sync_sinks import Sinks
 from vedette_client.sync_watching import Watch
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from vedette_client.flow import Flow
     from vedette_client.options import AnalyzeFields, AnalyzeOptions, ReconnectOptions, StreamLimits, TlsOptions
     from vedette_client.sessions import SessionInfo
+    from vedette_client.sinks import Sinks as AsyncSinks
     from vedette_client.sources.base import Source, SourceFormat, SourcePacket
     from vedette_client.stream import Stream as AsyncStream
     from vedette_client.verdicts import Verdict
@@ -238,6 +240,14 @@ class Client:
 
     async def _async_events(self) -> AsyncEvents:
         return self._client.events
+
+    @property
+    def sinks(self) -> Sinks:
+        """Where the server delivers events to; see `vedette_client.Client.sinks`."""
+        return Sinks(self._thread.call(self._async_sinks()), self._thread.call)
+
+    async def _async_sinks(self) -> AsyncSinks:
+        return self._client.sinks
 
     def watch(
         self,

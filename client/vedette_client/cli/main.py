@@ -49,6 +49,7 @@ _COMMANDS = {
     "watch": _Entry("Watch a server: sessions, events, results.", "vedette_client.cli.watch:app"),
     "events": _Entry("Find, fetch, acknowledge and verify events.", "vedette_client.cli.events:app"),
     "channels": _Entry("Keep channels: zones, rules, masks, cameras.", "vedette_client.cli.channels:app"),
+    "sinks": _Entry("See where events go; replay what was refused.", "vedette_client.cli.sinks:app"),
     "loadtest": _Entry("Send many cameras and measure what a server holds.", "vedette_client.cli.loadtest:app"),
     "engine": _Entry("Build, check, publish and steer engines."),
     "gpu": _Entry("Say what of a GPU works here, and why the rest does not."),
