@@ -1,0 +1,197 @@
+"""`vedette sinks`, and `client.sinks`, against a real server that delivers its events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support_serving import ServerProcess
+from support_sinks import Receiver, a_receiver
+from support_site import QUICK, SITE, all_complete, site, stream, until
+from support_watching import Says, serving
+from vedette_client import Client, RefusedError, Replayed, Sink
+from vedette_client.cli.sinks_pages import sinks_table, state_text
+from vedette_client.sync import Client as BlockingClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+WAIT_S = 20.0
+SINKS = """
+[[sinks]]
+name = "desk"
+kind = "webhook"
+url = "{url}"
+unsigned = true
+first_pause_s = 0.05
+longest_pause_s = 0.1
+
+[[sinks]]
+name = "archive"
+kind = "jsonl"
+path = "events.jsonl"
+
+[[sinks]]
+name = "unmounted"
+kind = "jsonl"
+path = "missing/events.jsonl"
+"""
+
+
+class Served:
+    """A server with three sinks, one of which refuses until it is told otherwise.
+
+    Attributes:
+        messages: So many messages each sink gets.
+    """
+
+    def __init__(self, folder: Path, address: str, receiver: Receiver) -> None:
+        self.archive = folder / "events.jsonl"
+        self.address = address
+        self.receiver = receiver
+        self.messages = 0
+
+    def until(self, done: Callable[[dict[str, Sink]], bool]) -> dict[str, Sink]:
+        deadline_s = time.monotonic() + WAIT_S
+        with BlockingClient(self.address) as client:
+            while not done(found := {one.name: one for one in client.sinks.list()}):
+                assert time.monotonic() < deadline_s, found
+                time.sleep(0.05)
+        return found
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("site")
+    with a_receiver() as receiver:
+        receiver.answer = lambda _request: (400, {})
+        (folder / "sinks.toml").write_text(SINKS.format(url=receiver.url))
+        with site(folder, SITE, "--sinks", str(folder / "sinks.toml")) as server:
+            asyncio.run(filled(server.address))
+            found = Served(folder, server.address, receiver)
+            settled = found.until(lambda sinks: sinks["archive"].lag == 0 == sinks["desk"].lag)
+            found.messages = settled["archive"].delivered
+            yield found
+
+
+async def filled(address: str) -> None:
+    await stream(address, seconds=2.0)
+    async with Client(address) as client:
+        await until(all_complete(1), client)
+
+
+@pytest.fixture
+def vedette(served: Served, capsys, monkeypatch) -> Says:
+    monkeypatch.delenv("VEDETTE_TOKEN", raising=False)
+    return Says(capsys, served.address)
+
+
+def rows(text: str) -> list[list[str]]:
+    return [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
+
+
+def test_the_list_says_how_each_sink_does(vedette: Says, served: Served) -> None:
+    said = vedette("sinks", "list")
+    title, heads, *found = rows(said.out)
+    count = str(served.messages)
+    assert said.code == 0
+    assert title[0].startswith("sinks of 127.0.0.1:")
+    assert heads == ["name", "kind", "delivered", "failed", "behind", "dead letters", "state"]
+    archive, desk, unmounted = found
+    assert archive == ["archive", "jsonl", count, "0", "0", "0", "up to date"]
+    assert desk[:6] == ["desk", "webhook", "0", count, "0", count]
+    assert desk[6].startswith("failing: http://127.0.0.1:")
+    assert "400" in desk[6]
+    assert "to be replayed" in desk[6]
+    assert unmounted[:3] == ["unmounted", "jsonl", "0"]
+    assert "No such file or directory" in unmounted[6]
+    assert len(served.archive.read_text().splitlines()) == served.messages > 0
+
+
+def test_a_replay_that_is_refused_again_ends_with_one_and_then_all_is_taken(vedette: Says, served: Served) -> None:
+    count = served.messages
+    said = vedette("sinks", "replay", "desk")
+    assert (said.code, said.out) == (1, f"desk: 0 delivered, {count} kept\n")
+    assert said.err == f"vedette sinks replay: desk: {count} failed again; the server's log says why\n"
+    served.receiver.answer = lambda _request: (204, {})
+    before = len(served.receiver.requests)
+    said = vedette("sinks", "replay", "desk")
+    assert (said.code, said.out, said.err) == (0, f"desk: {count} delivered, 0 kept\n", "")
+    again = [one.json["record"] for one in served.receiver.requests[before:]]
+    assert again == sorted(again)
+    archived = [json.loads(line) for line in served.archive.read_text().splitlines()]
+    assert again == [one["record"] for one in archived]
+    desk = served.until(lambda sinks: sinks["desk"].dead_letters == 0)["desk"]
+    assert (desk.kind, desk.delivered, desk.failing) == ("webhook", count, "")
+
+
+def test_a_sink_without_dead_letters_says_so(vedette: Says) -> None:
+    said = vedette("sinks", "replay", "archive")
+    assert (said.code, said.out) == (0, "archive: no dead letters\n")
+
+
+def test_a_sink_that_there_is_not_is_refused_with_those_that_there_are(vedette: Says) -> None:
+    said = vedette("sinks", "replay", "dusk")
+    assert (said.code, said.out) == (1, "")
+    assert (
+        said.err
+        == "vedette sinks: sink 'dusk': there is none; there are: archive, desk, unmounted (NOT_FOUND, SINK_NOT_FOUND)\n"
+    )
+
+
+def test_what_is_missing_on_the_command_line_ends_with_two(vedette: Says) -> None:
+    assert vedette("sinks", "replay").code == 2
+
+
+async def test_the_library_lists_and_replays(served: Served) -> None:
+    async with Client(served.address) as client:
+        assert [one.name for one in await client.sinks.list()] == ["archive", "desk", "unmounted"]
+        assert await client.sinks.replay("archive") == Replayed(0, 0)
+        with pytest.raises(RefusedError) as refused:
+            await client.sinks.replay("dusk")
+        assert (refused.value.code, refused.value.reason) == ("NOT_FOUND", "SINK_NOT_FOUND")
+
+
+def test_the_blocking_client_replays_too(served: Served) -> None:
+    with BlockingClient(served.address) as client:
+        assert client.sinks.replay("archive") == Replayed(0, 0)
+
+
+def test_a_server_that_monitors_nothing_says_what_it_wants(capsys) -> None:
+    with serving(absent=True) as server:
+        said = Says(capsys, server.address)("sinks", "list")
+    assert said.code == 1
+    assert "--sinks FILE" in said.err
+
+
+def test_a_server_without_sinks_says_so(tmp_path: Path, capsys) -> None:
+    with ServerProcess("--state", str(tmp_path / "state"), *QUICK) as server:
+        said = Says(capsys, server.address)("sinks", "list")
+    assert (said.code, said.out) == (0, "no sinks\n")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "up to date"),
+        ({"lag": 3}, "catching up"),
+        ({"lag": 3, "failing": "down"}, "failing: down"),
+        ({"dead_letters": 2}, "up to date, gave up some, to be replayed"),
+        ({"dead_letters": 2, "dead_letters_lost": 7}, "up to date, gave up some, to be replayed, lost 7 for good"),
+        ({"failing": "a\x1b[2Jb"}, "failing: a\N{REPLACEMENT CHARACTER}[2Jb"),
+    ],
+)
+def test_a_state_is_told_in_words_the_worst_first(fields: dict[str, int], words: str) -> None:
+    assert state_text(Sink("desk", "mqtt", **fields)).plain == words  # type: ignore[arg-type]
+
+
+def test_a_figure_that_calls_for_somebody_stands_out() -> None:
+    table = sinks_table([Sink("a", "mqtt"), Sink("b", "mqtt", dead_letters=1)], "sinks")
+    letters = list(table.columns[5].cells)
+    assert [str(cell.style) for cell in letters] == ["dim", "red"]  # type: ignore[union-attr]
