@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from support_pull import record, stack
 from support_pull_gst import JPEG_PIPELINE, GstServer, file_pipeline
+from support_pull_stack import record, stack
 from support_sources import decode, write_clip
 from vedette_server.data.format import Codec
 from vedette_server.pull.address import check_url

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from dataclasses import replace
@@ -12,8 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support_pull import (
-    EVERY_FRAME,
-    LIVE,
     Answer,
     Camera,
     Either,
@@ -21,10 +18,9 @@ from support_pull import (
     Rtsp,
     access_units,
     jpegs,
-    record,
     silent,
-    stack,
 )
+from support_pull_stack import record, stack
 from support_sources import split_nals, write_clip
 from vedette_server.data.channel import ChannelRecord
 from vedette_server.data.outcome import SkipReason
@@ -34,7 +30,7 @@ from vedette_server.pull.status import PullState
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support_pull import Stack
+    from support_pull_stack import Stack
     from vedette_server.data.packet import Packet
 
 CONNECTING, STREAMING, WAITING, FINISHED = PullState
@@ -71,53 +67,6 @@ def rising(packets: list[Packet]) -> bool:
 
 def pull_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("pull-")]
-
-
-async def test_every_frame_of_a_recording_is_judged_and_then_it_has_finished(root: Path) -> None:
-    clip = record("file", (root / "clip.mp4").as_uri(), policy=EVERY_FRAME)
-    async with stack(root, clip) as server:
-        await server.until(lambda: state(server, "file") is FINISHED)
-        account = server.session("file").account
-        assert (account.packets_received, account.analysed, account.packets_pending) == (24, 24, 0)
-        assert server.session("file").end_reason == "FINISHED"
-        assert not server.session("file").connected
-        assert detail(server, "file") == ""
-        await server.until(lambda: not pull_threads())
-        assert not server.registry.live
-
-
-async def test_a_recording_longer_than_its_credits_loses_nothing(root: Path) -> None:
-    clip = record("file", (root / "long.ts").as_uri(), policy=EVERY_FRAME)
-    async with stack(root, clip) as server:
-        await server.until(lambda: state(server, "file") is FINISHED)
-        account = server.session("file").account
-        assert (account.packets_received, account.analysed) == (400, 400)
-        times = [packet.capture_wall_ns for packet in server.factory.fed["file"]]
-        assert times[120] - times[0] == pytest.approx(10e9, rel=1e-3)
-
-
-async def test_a_live_recording_comes_by_its_clock(root: Path) -> None:
-    clip = record("file", (root / "short.mp4").as_uri(), policy=LIVE)
-    async with stack(root, clip) as server:
-        await server.until(lambda: state(server, "file") is FINISHED)
-        fed = server.factory.fed["file"]
-        dts_s = [float((packet.dts or 0) * server.factory.configs[0].format.time_base) for packet in fed]
-        came_s = [packet.received_s - fed[0].received_s for packet in fed]
-        assert all(came >= due - dts_s[0] - 0.001 for came, due in zip(came_s, dts_s, strict=True))
-        assert server.session("file").account.packets_received == 8
-
-
-async def test_a_looped_recording_goes_on_in_the_same_session_and_its_time_too(root: Path) -> None:
-    clip = record("file", (root / "short.mp4").as_uri(), policy=EVERY_FRAME, loop=True)
-    async with stack(root, clip) as server:
-        packets = (await server.fed("file", 30))[:30]
-        assert server.sessions("file") == 1
-        assert [packet.sequence for packet in packets] == list(range(30))
-        assert breaks(packets) == [8, 16, 24]
-        assert all(packets[index].keyframe and packets[index].extradata for index in breaks(packets))
-        assert rising(packets)
-        assert state(server, "file") is STREAMING
-        assert server.session("file").account.skipped == {}
 
 
 async def test_a_camera_that_dies_and_comes_back_goes_on_in_the_same_session(root: Path) -> None:
@@ -188,35 +137,6 @@ async def test_a_picture_of_another_size_is_judged_in_the_same_session(root: Pat
             count = server.session("cam").account.analysed
             await server.until(lambda: server.session("cam").account.analysed > count + 20)
             assert server.sessions("cam") == 1
-
-
-async def test_a_recording_that_breaks_off_goes_on_where_it_was(root: Path) -> None:
-    clip = (root / "long.ts").read_bytes()
-    with Camera(Answer(body=clip, cut_after=len(clip) // 2)) as camera:
-        file = record("file", f"http://{camera.host}/long.ts", policy=EVERY_FRAME)
-        async with stack(root, file) as server:
-            await server.until(lambda: state(server, "file") is FINISHED)
-            assert camera.calls >= 2
-            account = server.session("file").account
-            assert account.analysed >= 398
-            assert account.packets_received <= 401
-            assert server.sessions("file") == 1
-
-
-async def test_a_recording_that_gets_no_better_is_given_up_with_the_reason(root: Path) -> None:
-    clip = (root / "long.ts").read_bytes()
-
-    class Half(Answer):
-        def __call__(self, camera: Camera, connection: object) -> None:
-            self.cut_after = len(clip) // 2
-            super().__call__(camera, connection)  # type: ignore[arg-type]
-
-    with Camera(Half(body=clip)) as camera:
-        async with stack(root, record("file", f"http://{camera.host}/long.ts", policy=EVERY_FRAME)) as server:
-            await server.until(lambda: state(server, "file") is FINISHED)
-            assert "reading failed" in detail(server, "file")
-            assert 150 < server.session("file").account.analysed < 250
-            assert server.session("file").end_reason == "FINISHED"
 
 
 @pytest.mark.parametrize(
@@ -341,15 +261,6 @@ async def test_a_source_that_goes_and_comes_at_once_is_called(root: Path) -> Non
             assert server.puller.pulls("cam")
 
 
-async def test_a_finished_recording_is_sent_again_when_its_source_is_changed(root: Path) -> None:
-    async with stack(root, record("file", (root / "clip.mp4").as_uri(), policy=EVERY_FRAME)) as server:
-        await server.until(lambda: state(server, "file") is FINISHED)
-        server.catalogue.put(record("file", (root / "short.mp4").as_uri(), policy=EVERY_FRAME))
-        await server.until(lambda: len(server.factory.fed["file"]) == 32)
-        await server.until(lambda: state(server, "file") is FINISHED)
-        assert server.sessions("file") == 2
-
-
 async def test_more_cameras_than_allowed_wait_for_a_place(root: Path) -> None:
     with Camera(Multipart(jpegs())) as camera:
         url = f"http://{camera.host}/mjpg"
@@ -376,18 +287,6 @@ async def test_packets_that_are_too_large_are_left_out_and_told(root: Path) -> N
             assert server.session("cam").account.client_dropped >= 2
 
 
-async def test_verdicts_are_acknowledged_so_that_the_ledger_never_fills(root: Path) -> None:
-    clip = record("file", (root / "long.ts").as_uri(), policy=EVERY_FRAME)
-    async with stack(root, clip) as server:
-        most = 0
-        while state(server, "file") is not FINISHED:
-            with contextlib.suppress(Exception):
-                most = max(most, server.session("file").depths[1])
-            await asyncio.sleep(0.002)
-        assert server.session("file").depths[1] == 0
-        assert most < 100
-
-
 async def test_closing_hangs_up_on_all_and_has_what_they_sent_judged(root: Path) -> None:
     with Camera(Multipart(jpegs())) as camera, Camera(Rtsp(access_units())) as other:
         cams = record("a", f"http://{camera.host}/mjpg"), record("b", f"rtsp://{other.host}/cam")
@@ -397,7 +296,7 @@ async def test_closing_hangs_up_on_all_and_has_what_they_sent_judged(root: Path)
             sessions = [server.session(name) for name in "ab"]
             await server.puller.close(10.0)
             await server.puller.close(10.0)
-            assert not pull_threads()
+            await server.until(lambda: not pull_threads())
             for session in sessions:
                 assert session.over
                 assert not session.connected
