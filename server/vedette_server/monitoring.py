@@ -33,7 +33,7 @@ from vedette_server.state_dir import StateDir
 from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
 from vedette_server.store.feed import EventFeed
 from vedette_server.store.keeping import StoreKeeper
-from vedette_server.store.recovering import is_named, recover
+from vedette_server.store.recovering import named_of, recover
 from vedette_server.store.store import EventStore
 from vedette_server.store.writer import EventWriter
 
@@ -91,10 +91,7 @@ class Monitoring:
             self.folder = settings.monitor.state_dir or default_folder()
             stack.enter_context(StateDir(self.folder))
             self.store = stack.enter_context(_open_store(settings, self.folder))
-            found = recover(self.store)
-            if found:
-                _log.warning("%d events were left open and are ended now", found)
-            self.feed = EventFeed(self.store.end()[0])
+            self.feed = EventFeed(_recovered(self.store))
             # Opened last, closed behind the writer: what is kept to the last is delivered, too.
             self.sinks: Deliverer | None = None
             stack.callback(self._close_sinks)
@@ -107,7 +104,7 @@ class Monitoring:
             self.catalogue = ChannelCatalogue(
                 self.folder / "channels.json", settings.monitor.channels_file, partial(self._check, labels)
             )
-            self.monitors = Monitors(self.catalogue.records(), self.desk, self._parts(), publish, cascades)
+            self.monitors = self._open_monitors(publish, cascades)
             stack.callback(self.monitors.close)
             stack.callback(self.catalogue.listen(self.monitors.changed))
             self._remove_orphans()
@@ -158,13 +155,17 @@ class Monitoring:
         """
         self.catalogue.reload()
         self.monitors.tick()
+        self.desk.pay()
 
     def _check(self, labels: Callable[[ChannelRecord], tuple[str, ...]], record: ChannelRecord) -> None:
         check_record(record, labels(record), self._settings.monitor.source_dirs)
         self._check_stages(record.stages)
 
     def _close_writer(self) -> None:
-        lost = self.writer.close(LAST_WRITES_S)
+        until_s = time.monotonic() + LAST_WRITES_S
+        while not self.desk.pay() and time.monotonic() < until_s:
+            self.writer.flush(0.1)
+        lost = self.writer.close(LAST_WRITES_S) + self.desk.owed
         if lost:
             _log.error("%d changes of events could not be kept: the store does not answer", lost)
 
@@ -175,6 +176,16 @@ class Monitoring:
             return EvidenceStore(folder, min_free_bytes=evidence.min_free_bytes, on_state=_say_disk)
         except EvidenceError as error:
             raise SettingsError(f"evidence.dir {str(folder)!r} cannot be used: {error}") from error
+
+    def _open_monitors(
+        self, publish: Callable[[str, str, Verdict, int | None, str], None], cascades: Cascades
+    ) -> Monitors:
+        try:
+            return Monitors(self.catalogue.records(), self.desk, self._parts(), publish, cascades)
+        except OSError as error:
+            # The recordings that there are could not be listed.
+            folder = str(self.files.root)
+            raise SettingsError(f"evidence.dir {folder!r} cannot be used: {error.strerror}") from error
 
     def _parts(self) -> EvidenceParts | None:
         evidence, decode = self._settings.evidence, self._settings.decode
@@ -217,14 +228,11 @@ class Monitoring:
 
     def _remove_orphans(self) -> None:
         """Remove the files that no event and no recording names, as a crash leaves them."""
-        indexes = self._recordings().values()
-
-        def known(path: str) -> bool:
-            return any(index.knows(path) for index in indexes) or is_named(self.store, path)
-
+        known = {segment.path for index in self._recordings().values() for segment in index.segments}
         try:
-            removed = self.files.remove_orphans(known)
-        except EvidenceError as error:
+            known |= named_of(self.store, [path for path in self.files.paths if path not in known])
+            removed = self.files.remove_orphans(known.__contains__)
+        except (EvidenceError, StoreUnavailableError, StoreUnusableError) as error:
             _log.warning("files that no event names could not be removed", extra={"error": str(error)})
             return
         if removed:
@@ -248,6 +256,17 @@ def _open_store(settings: Settings, folder: Path) -> EventStore:
     url = f"sqlite:///{folder / 'events.db'}" if settings.store.url == "auto" else settings.store.url
     try:
         return EventStore(url, key_file=folder / "chain.key", timeout_s=settings.store.timeout_s, clock=time.time)
+    except (StoreUnavailableError, StoreUnusableError) as error:
+        raise SettingsError(f"store.url: {error}") from error
+
+
+def _recovered(store: EventStore) -> int:
+    """Bring to an end what was left open; return how many records there are."""
+    try:
+        found = recover(store)
+        if found:
+            _log.warning("%d events were left open and are ended now", found)
+        return store.end()[0]
     except (StoreUnavailableError, StoreUnusableError) as error:
         raise SettingsError(f"store.url: {error}") from error
 

@@ -141,6 +141,12 @@ class EvidenceStore:
         with self._lock:
             return sum(self._sums.values()) if folder is None else self._sums.get(folder, 0)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All files that are kept."""
+        with self._lock:
+            return tuple(self._books)
+
     def path_of(self, channel: str, name: str, suffix: str, time_s: float) -> Path:
         """Tell where a file lies, or would; any names are allowed.
 

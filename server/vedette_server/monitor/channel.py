@@ -111,6 +111,7 @@ class ChannelMonitor:
         self._watching = threading.Lock()
         self._health = CameraHealth(record.name, record.watch.health)
         self._health_s = 0.0
+        self._closed_rules = self._closed_health = False
         self._gate = MotionGate(record.watch.gate, record.watch.masks)
         self._gated: ChannelRecord | None = record
         self._take_over(record.watch)
@@ -128,10 +129,12 @@ class ChannelMonitor:
         recorded = config.policy is DeliveryPolicy.EVERY_FRAME
         if session != self._session or self._clock is None:
             self._session = session
+            # Its packet has a number that another packet of this session will have.
+            self.seen = None
             self._clock = PacketClock(config.format.time_base, recorded=recorded)
             self._sample_aspect = config.format.sample_aspect
             if self.collector is not None:
-                self.collector.begin(config.format)
+                self.collector.begin(config.format, session)
         self._clock.recorded = recorded
         if not recorded:
             with self._watching:
@@ -221,10 +224,11 @@ class ChannelMonitor:
         if reason is not None:
             self._skipped(verdict, reason)
             return
-        self._answered(verdict, sound=True)
+        # First of all: whatever fails behind, what is hidden is not told.
         for outcome in verdict.results:
             if outcome.detections is not None:
                 self._masks.apply(outcome.detections)
+        self._answered(verdict, sound=True)
         detector = next((one for one in verdict.results if one.detections is not None), None)
         time_s = verdict.packet.time_s
         self.frame_s = time_s
@@ -337,10 +341,12 @@ class ChannelMonitor:
         with self._judging:
             self._reset()
             self._tell(self._judge.close(self._time_s))
+            self._closed_rules = True
         if self.cascade is not None:
             self.cascade.close()
         with self._watching:
             self._tell(self._health.close(self._later(now_s)))
+            self._closed_health = True
         if self.collector is not None:
             self.collector.close()
 
@@ -361,6 +367,10 @@ class ChannelMonitor:
         self._quiet = frozenset(rule.name for rule in watch.rules if not rule.evidence)
 
     def _tell(self, changes: Changes) -> None:
+        if changes.events and (self._closed_rules or self._closed_health):
+            # A verdict or a tick that came late: nobody would end what it begins.
+            over = {True: self._closed_health, False: self._closed_rules}
+            changes.events = [event for event in changes.events if not over[event.kind.of_camera]]
         if changes.events:
             self._desk.take(changes.events, self.collector, self._wants)
 

@@ -60,6 +60,7 @@ class Monitors:
         self.clock = clock
         self._lock = threading.Lock()
         self._monitors: dict[str, ChannelMonitor] = {}
+        self._closed = False
         for record in records:
             self._monitors[record.name] = self._open(record)
 
@@ -79,6 +80,8 @@ class Monitors:
     def changed(self, channel: str, record: ChannelRecord | None) -> None:
         """Take note of a channel that was made or changed, or that is gone."""
         with self._lock:
+            if self._closed:
+                return
             monitor = self._monitors.get(channel)
             if record is None:
                 if monitor is not None:
@@ -98,6 +101,7 @@ class Monitors:
     def close(self) -> None:
         """End all that goes on; may be called twice."""
         with self._lock:
+            self._closed = True
             monitors, self._monitors = tuple(self._monitors.values()), {}
         for monitor in monitors:
             try:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from vedette_server.errors import EvidenceError, NotFoundError, UnavailableError
 from vedette_server.evidence.picturing import PictureFinder
-from vedette_server.evidence.pixels import hidden
 from vedette_server.evidence.snapshot import Drawing, Labelled, take_snapshot
 
 if TYPE_CHECKING:
@@ -59,6 +58,8 @@ class LatestPictures:
     def _take(
         self, monitor: ChannelMonitor, collector: Collector, annotated: bool, max_width: int
     ) -> tuple[bytes, float]:
+        # Before the picture is chosen: the ring holds none of those that came under another policy.
+        allowed = collector.allowed
         ring, watch = collector.ring, monitor.record.watch
         index: int | None = None
         boxes: tuple[Labelled, ...] = ()
@@ -73,7 +74,10 @@ class LatestPictures:
             index = latest.index
         pixels, time_s = self._decode(ring, index)
         drawing = Drawing(boxes, watch.zones, watch.lines) if annotated else None
-        return take_snapshot(pixels, hidden(watch), drawing, max_width=max_width or _WIDEST).jpeg, time_s
+        jpeg = take_snapshot(pixels, allowed[1], drawing, max_width=max_width or _WIDEST).jpeg
+        if collector.allowed != allowed:
+            raise EvidenceError("what may be shown was changed just now")
+        return jpeg, time_s
 
     def _decode(self, ring: PacketRing, index: int) -> tuple[NDArray[np.uint8], float]:
         with closing(PictureFinder(ring, index, self._limits)) as finder:
