@@ -1,4 +1,4 @@
-"""The gRPC services of monitoring, put together: what happened, what happens now, and the channels.
+"""The gRPC services of monitoring, put together: what happened, what happens now, the channels, and the sinks.
 
 Lives on the event loop.
 """
@@ -9,7 +9,18 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vedette.v1 import channel_pb2, channel_pb2_grpc, event_pb2, event_pb2_grpc, watch_pb2, watch_pb2_grpc
+from vedette.v1 import (
+    channel_pb2,
+    channel_pb2_grpc,
+    event_pb2,
+    event_pb2_grpc,
+    sink_pb2,
+    sink_pb2_grpc,
+    watch_pb2,
+    watch_pb2_grpc,
+)
+from vedette_server.cascade.cascades import Cascades
+from vedette_server.cascade.check import check_stages
 from vedette_server.channels.labels import KnownLabels
 from vedette_server.channels.status import ChannelStatusView
 from vedette_server.decode.limits import PictureLimits
@@ -23,15 +34,18 @@ from vedette_server.pull.puller import Puller
 from vedette_server.rpc.channel_service import ChannelService
 from vedette_server.rpc.event_service import EventService
 from vedette_server.rpc.server import Service
+from vedette_server.rpc.sink_service import SinkService
 from vedette_server.rpc.watch_service import WatchService
+from vedette_server.sinks.file import load_sinks
 from vedette_server.watch.hub import ResultHub
 
 if TYPE_CHECKING:
     import asyncio
 
     from vedette_server.evidence.recording import RecordingIndex
-    from vedette_server.execute.catalogue import Catalogue
+    from vedette_server.execute.engines import Engines
     from vedette_server.metrics import Metrics
+    from vedette_server.pipeline import Pipeline
     from vedette_server.rpc.auth import Authenticator
     from vedette_server.rpc.bell import Bell
     from vedette_server.session.factory import SessionFactory
@@ -44,7 +58,8 @@ class MonitoringEdge:
 
     Args:
         settings: All settings; `monitor.enabled` holds.
-        engines: The engines that there are.
+        engines: Load and run engines.
+        pipeline: Runs their jobs.
         bell: Wakes watchers.
 
     Attributes:
@@ -54,13 +69,27 @@ class MonitoringEdge:
         SettingsError: Something cannot be used as the settings say.
     """
 
-    def __init__(self, settings: Settings, engines: Catalogue, bell: Bell) -> None:
+    def __init__(self, settings: Settings, engines: Engines, pipeline: Pipeline, bell: Bell) -> None:
         self._settings = settings
         self._bell = bell
         self._hub = ResultHub(bell)
-        self.monitoring = Monitoring(settings, KnownLabels(engines), self._hub.publish)
+        file = settings.sinks.file
+        self._sink_kinds = {} if file is None else {one.name: one.kind for one in load_sinks(file)}
+        catalogue = engines.catalogue
+        self._cascades = Cascades(engines, pipeline, most_under_way=settings.monitor.max_crops)
+        try:
+            self.monitoring = Monitoring(
+                settings,
+                KnownLabels(catalogue),
+                self._hub.publish,
+                self._cascades,
+                lambda stages: check_stages(stages, catalogue),
+            )
+        except BaseException:
+            self._cascades.close()
+            raise
         self._puller: Puller | None = None
-        self._services: tuple[EventService, WatchService, ChannelService] | None = None
+        self._services: tuple[EventService, WatchService, ChannelService, SinkService] | None = None
 
     def serve(
         self,
@@ -103,13 +132,15 @@ class MonitoringEdge:
             self._forget,
             streamed=self._streamed,
         )
-        self._services = events, watches, channels
+        sinks = SinkService(monitoring.sinks, authenticator, self._sink_kinds)
+        self._services = events, watches, channels, sinks
         return (
             Service(_name(event_pb2, "Event"), partial(event_pb2_grpc.add_EventServiceServicer_to_server, events)),
             Service(_name(watch_pb2, "Watch"), partial(watch_pb2_grpc.add_WatchServiceServicer_to_server, watches)),
             Service(
                 _name(channel_pb2, "Channel"), partial(channel_pb2_grpc.add_ChannelServiceServicer_to_server, channels)
             ),
+            Service(_name(sink_pb2, "Sink"), partial(sink_pb2_grpc.add_SinkServiceServicer_to_server, sinks)),
         )
 
     def start(self) -> None:
@@ -122,17 +153,19 @@ class MonitoringEdge:
         return self._puller is not None and self._puller.pulls(channel)
 
     async def drain(self, timeout_s: float) -> None:
-        """Hang up on cameras, and end those who watch."""
+        """Hang up on cameras, and end those who watch or wait for a sink."""
         if self._puller is not None:
             await self._puller.close(timeout_s)
         if self._services is not None:
             self._services[1].drain()
+            self._services[3].drain()
 
     def close(self) -> None:
         """End what goes on, and keep it; may be called twice."""
         for service in self._services or ():
             service.close()
         self.monitoring.close()
+        self._cascades.close()
 
     def _status(self, channel: str) -> ChannelStatusView | None:
         session = self._registry.holder(channel)
@@ -156,6 +189,8 @@ class MonitoringEdge:
         return replace(
             figures,
             watchers=watchers,
+            stages=self._cascades.tallies,
+            crops=self._cascades.under_way,
             dropped={"slow_watcher": self._hub.dropped, "overrun": self._hub.lost},
             sources={state.name.lower(): count for state, count in states.items()},
         )

@@ -139,10 +139,8 @@ def test_a_sink_without_dead_letters_says_so(vedette: Says) -> None:
 def test_a_sink_that_there_is_not_is_refused_with_those_that_there_are(vedette: Says) -> None:
     said = vedette("sinks", "replay", "dusk")
     assert (said.code, said.out) == (1, "")
-    assert (
-        said.err
-        == "vedette sinks: sink 'dusk': there is none; there are: archive, desk, unmounted (NOT_FOUND, SINK_NOT_FOUND)\n"
-    )
+    words = "sink 'dusk': there is none; there are: archive, desk, unmounted"
+    assert said.err == f"vedette sinks: {words} (NOT_FOUND, SINK_NOT_FOUND)\n"
 
 
 def test_what_is_missing_on_the_command_line_ends_with_two(vedette: Says) -> None:
