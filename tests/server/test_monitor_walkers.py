@@ -105,6 +105,20 @@ def test_whoever_goes_behind_a_pillar_bit_by_bit_and_comes_out_bit_by_bit_is_the
     assert not verdict.false
 
 
+def test_a_bit_of_somebody_who_is_looked_for_right_there_is_nobody_new() -> None:
+    times = evenly(10, 4.0)
+    whole = [(x, 0.3, x + 0.1, 0.6) for x in (0.1 + 0.1 * time_s for time_s in times)]
+    bits = [(box[2] - 0.02, 0.35, box[2], 0.5) for box in whole]
+    boxes = [whole[index] if index < 20 else bits[index] if index > 24 else None for index in range(30)]
+    detections = [found([box] if box else [], [0.9] if box else [], [0] if box else []) for box in boxes]
+    scene = alone(Leg(0.0, 4.0, 0.15 + 0.3j, 0.55 + 0.3j), zones={})
+    watcher = Watcher(scene.labels, watch_of(scene))
+
+    identities = {one for sample in scene.samples(times[:30], detections) for one in watcher.follow(sample) if one}
+
+    assert len(identities) == 1
+
+
 # -- the truth can fail the rules --
 
 

@@ -74,8 +74,9 @@ def costs(
     shared = overlaps(means, measured)
     possible = (distance <= LIKELY) | (shared >= OVERLAP)
     gains = np.minimum(distance, LIKELY) + _APART * (1.0 - shared)
-    # Only where boxes overlap at all: for each with each it takes as long as everything else together.
-    rows, columns = np.nonzero(shared)
+    # Only where boxes are near: for each with each it takes as long as everything else together.
+    away = np.abs(means[:, None, :2] - measured[None, :, :2])
+    rows, columns = np.nonzero((away <= means[:, None, 2:] + measured[None, :, 2:] / 2.0).all(axis=2))
     fitted, odd = refitted(means[rows], measured[columns])
     if odd.any():
         rows, columns = rows[odd], columns[odd]

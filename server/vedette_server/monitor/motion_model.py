@@ -156,14 +156,16 @@ def refitted(
     that one is the object's which is nearer to where it is thought to be.
 
     Args:
-        means: `float64 [..., 4]`, where objects are thought to be.
-        measured: `float64 [..., 4]`, detections; of a shape that goes with the other.
+        means: `float64 [n, 4]`, where objects are thought to be.
+        measured: `float64 [n, 4]`, a detection for each.
 
     Returns:
-        `float64 [..., 4]`, where the objects are; `bool [...]`, whether that is another place than the detection's.
+        `float64 [n, 4]`, where the objects are; `bool [n]`, whether that is another place than the detection's.
     """
     known, half = means[..., 2:] / 2.0, measured[..., 2:] / 2.0
     odd: NDArray[np.bool_] = (half < known * _PART) | (half > known * _MORE)
+    if not odd.any():
+        return measured, np.zeros(odd.shape[:-1], np.bool_)
     off = measured[..., :2] - means[..., :2]
     low, high = off - half + known, off + half - known
     shift = np.where(np.abs(low) < np.abs(high), low, high)

@@ -50,6 +50,9 @@ _UNCONFIRMED_S, _UNCONFIRMED_FRAMES = 0.5, 2
 _REVIVED_WITHIN_S = 1.0
 # A detection of the family that overlaps a matched one so well is of the same object, called by another label.
 _SAME = 0.7
+# A part of a hidden object is of less than this share of its area, and its centre as far from the other's at most as
+# this share of the way to its edge.
+_SMALL, _WITHIN = 0.5, 1.0
 # A track that was missed twice, and of which no more than this share is thought to be in the picture, has left it.
 _HARDLY = 0.35
 # After a time without frames longer than `max_lost_s`, what overlaps the last box so well stood still meanwhile; after
@@ -281,6 +284,8 @@ class ChannelTracker:
         ]
         if not candidates:
             return []
+        part = self._hidden_parts(frame, candidates)
+        candidates = [column for column, of_hidden in zip(candidates, part, strict=True) if not of_hidden]
         same = overlaps(frame.measured[candidates], frame.measured) >= _SAME
         same &= frame.families[candidates][:, None] == frame.families[None]
         new = []
@@ -289,6 +294,23 @@ class ChannelTracker:
                 taken[column] = True
                 new.append(column)
         return new
+
+    def _hidden_parts(self, frame: _Frame, columns: list[int]) -> list[bool]:
+        """Say which detections show a small part of an object that is looked for right there: it comes into sight."""
+        lost = [
+            row
+            for row, track in enumerate(self._tracks)
+            if track.confirmed and track.missed and frame.time_s - track.last_s <= _REVIVED_WITHIN_S
+        ]
+        if not lost:
+            return [False] * len(columns)
+        small, large = frame.measured[columns], self._motion.means[lost]
+        shares = small[:, 2:].prod(axis=1)[:, None] / np.maximum(large[:, 2:].prod(axis=1), 1e-12)[None]
+        away = np.abs(small[:, None, :2] - large[None, :, :2])
+        within = (away <= large[None, :, 2:] / 2.0 * _WITHIN).all(axis=2) & (shares < _SMALL)
+        alike = np.array([self._tracks[row].family for row in lost])[None] == frame.families[columns][:, None]
+        parts: list[bool] = (within & alike).any(axis=1).tolist()
+        return parts
 
     def _end(self, frame: _Frame) -> tuple[str, ...]:
         """End tracks that are lost, were never sure or have left the picture, and those beyond the bound."""
