@@ -78,6 +78,7 @@ class Scene:
     at_s: float = EPOCH_S
     sequence: int = 0
     min_score: float | None = None
+    capture_clock: int = 1
     desk: NotingDesk = field(default_factory=NotingDesk)
     verdicts: list[Verdict] = field(default_factory=list)
 
@@ -92,7 +93,7 @@ class Scene:
             self.sequence = 0
         self.session, self.at_s = session, self.at_s if at_s is None else at_s
         fmt = VideoFormat(Codec.H264, time_base=Fraction(1, 1000), width=640, height=360)
-        config = ChannelConfig("gate", fmt, (EngineRef("toy"),), policy=self.policy)
+        config = ChannelConfig("gate", fmt, (EngineRef("toy"),), policy=self.policy, capture_clock=self.capture_clock)
         self.monitor.begin(session, config, self.at_s)
 
     def frame(

@@ -188,3 +188,12 @@ def test_no_detections_at_all_are_no_reason_to_fail() -> None:
     assert outcome.detections is not None
     assert outcome.detections.track_ids == ()
     assert outcome.detections.boxes.dtype == np.float32
+
+
+@pytest.mark.parametrize(("clock", "jumps"), [(2, True), (3, False)])
+def test_a_camera_whose_clock_jumps_is_told_of_but_a_recording_has_no_clock(clock: int, jumps: bool) -> None:
+    scene = Scene(capture_clock=clock)
+    for n in range(100):
+        scene.frame(found(), capture_s=scene.at_s - (3600 if n > 50 else 0))
+    kinds = {event.kind for event in scene.desk.events}
+    assert (EventKind.CAMERA_CLOCK_JUMP in kinds) == jumps

@@ -172,3 +172,9 @@ def test_a_cleared_ring_holds_nothing_and_a_closed_one_takes_nothing() -> None:
     ring.close()
     ring.feed(packets[13])
     assert len(ring.read(0, 9)) == 1
+
+
+def test_what_has_left_the_ring_is_not_read_whatever_is_asked_for() -> None:
+    ring = ring_of(*motion_jpeg())
+    assert ring.read(3, 0) == []
+    assert ring.read(3, -5) == []

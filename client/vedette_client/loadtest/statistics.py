@@ -30,8 +30,8 @@ _BUSY_SHARE = 0.85
 _LATE_S = 0.1
 # Less than this is the noise of any machine.
 _OTHERS_CORES = 0.25
-_NO_FAULT = frozenset({SkipReason.NO_FRAME.name})
-"""Skips that say nothing about the server: the packet shows no picture of its own."""
+_NO_FAULT = frozenset({SkipReason.NO_FRAME.name, SkipReason.NO_MOTION.name})
+"""Skips that say nothing about the server: the packet shows no picture of its own, or one in which nothing moves."""
 
 
 @dataclass(frozen=True, slots=True)

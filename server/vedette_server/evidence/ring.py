@@ -227,7 +227,7 @@ class PacketRing:
     def read(self, index: int, limit: int) -> list[Kept]:
         """Return at most `limit` packets from an index on; from the oldest one on where that is newer."""
         with self._lock:
-            if not self._kept:
+            if not self._kept or limit <= 0:
                 return []
             skip = max(index - self._kept[0].index, 0)
             return list(islice(self._kept, skip, skip + limit))

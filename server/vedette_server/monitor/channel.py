@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# The contract's CAPTURE_CLOCK_FILE: a recording's times say nothing about the clock of whoever sends it.
+_FILE_CLOCK = 3
 _UNSOUND = frozenset({SkipReason.UNDECODABLE, SkipReason.LOST_REFERENCE})
 # Where detections are reported from this score on, those from 0.4 on begin tracks; of an engine whose scores are lower,
 # those of twice the lowest that is reported.
@@ -102,6 +104,7 @@ class ChannelMonitor:
         self._session = ""
         self._clock: PacketClock | None = None
         self._sample_aspect: Fraction | None = None
+        self._has_clock = False
         self._judging = threading.Lock()
         # What no other tracker's identities begin with.
         self._prefix = secrets.token_hex(6)
@@ -136,6 +139,7 @@ class ChannelMonitor:
             if self.collector is not None:
                 self.collector.begin(config.format, session)
         self._clock.recorded = recorded
+        self._has_clock = config.capture_clock != _FILE_CLOCK
         if not recorded:
             with self._watching:
                 self._tell(self._health.start(self._later(now_s), session))
@@ -154,7 +158,8 @@ class ChannelMonitor:
         if self.collector is not None:
             self.collector.feed(packet)
         if not clock.recorded:
-            capture_s = None if packet.capture_wall_ns is None else packet.capture_wall_ns / 1e9
+            captured_ns = packet.capture_wall_ns if self._has_clock else None
+            capture_s = None if captured_ns is None else captured_ns / 1e9
             with self._watching:
                 received_s = self._later(packet.received_wall_ns / 1e9)
                 self._tell(self._health.packet(received_s, len(packet.data), capture_s, packet.sequence))

@@ -79,7 +79,9 @@ class Trail:
 
 
 def _point(seen: Sighting, anchor: Anchor) -> TrailPoint:
-    return TrailPoint(seen.time_s, *anchor_of(seen.box, anchor))
+    # Every change of an event brings its trail along: a tenth of a thousandth of the picture is enough.
+    x, y = anchor_of(seen.box, anchor)
+    return TrailPoint(round(seen.time_s, 3), round(x, 4), round(y, 4))
 
 
 @dataclass(slots=True)
