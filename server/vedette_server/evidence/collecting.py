@@ -19,6 +19,7 @@ import threading
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from vedette_server.data.event import EventState, Evidence, EvidenceState
 from vedette_server.data.rules import EvidencePolicy
@@ -107,11 +108,7 @@ class _Under:
     takes: int = 1
 
     def revoke(self) -> None:
-        """Keep nothing that is not filed yet, and hold no packets."""
-        if self.clip is not None:
-            self.clip.cancel(_CHANGED)
-        if self.latest is not None:
-            self.latest.cancel(_CHANGED)
+        """Let it get nothing more, and hold no packets."""
         self.clip = self.latest = self.told = None
 
 
@@ -134,6 +131,8 @@ class Collector:
         self._session = ""
         self._lock = threading.Lock()
         self._under: dict[str, _Under] = {}
+        # Those of events that are over, too: they are held by who steps them, and gone when they are done.
+        self._jobs: WeakSet[ClipWriter | SnapshotJob] = WeakSet()
         self._recorder: Recorder | None = None
         self._begun = self._refusing = False
         self._record()
@@ -213,6 +212,8 @@ class Collector:
             if before != self.allowed:
                 for under in self._under.values():
                     under.revoke()
+                for job in self._jobs:
+                    job.cancel(_CHANGED)
                 self.ring.clear()
                 self._stop_recording(keep=False)
             if self._recording != record.recording:
@@ -229,7 +230,7 @@ class Collector:
     def _clip(self, event: Event) -> ClipWriter:
         parts = self._parts
         start_s = self._time_of(event, event.start_s)
-        return ClipWriter(
+        clip = ClipWriter(
             self.ring,
             parts.store,
             self._channel,
@@ -241,6 +242,8 @@ class Collector:
             parts.clips,
             partial(self._clipped, event.event_id),
         )
+        self._jobs.add(clip)
+        return clip
 
     def _first(self, event: Event, *, over: bool) -> tuple[Event, tuple[Errand, ...]]:
         """Begin the evidence of an event; the lock is held."""
@@ -303,13 +306,10 @@ class Collector:
     def _snapshot(
         self, event: Event, index: int | None, take: int, on_done: Callable[[Evidence, Evidence], None]
     ) -> SnapshotJob:
-        return SnapshotJob(
-            self.ring,
-            self._parts.store,
-            Wanted(self._channel, event.event_id, index, self._drawing(event), hidden(self._watch), take),
-            self._parts.pictures,
-            on_done,
-        )
+        wanted = Wanted(self._channel, event.event_id, index, self._drawing(event), hidden(self._watch), take)
+        job = SnapshotJob(self.ring, self._parts.store, wanted, self._parts.pictures, on_done)
+        self._jobs.add(job)
+        return job
 
     def _drawing(self, event: Event) -> Drawing:
         label = f"{event.label} {event.peak_score or 0.0:.2f}".strip()
