@@ -244,6 +244,8 @@ async def test_a_server_that_drains_lets_nobody_wait_for_a_replay(tmp_path: Path
         held = Held(receiver)
         waiting = site.replay()
         await held.begun()
+        (thread,) = (one for one in threading.enumerate() if one.name == "replay-desk")
+        assert thread.daemon, "a sink that hangs must not keep the process"
         site.service.drain()
         assert (await refusal(waiting))[:2] == (Code.UNAVAILABLE, "DRAINING")
         assert (await refusal(site.replay()))[:2] == (Code.UNAVAILABLE, "DRAINING")

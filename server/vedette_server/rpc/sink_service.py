@@ -7,7 +7,9 @@ delivers. A call that is cancelled ends nothing: the replay goes on, and until i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 from vedette.v1 import sink_pb2, sink_pb2_grpc
@@ -58,8 +60,6 @@ class SinkService(sink_pb2_grpc.SinkServiceServicer):
         self._kinds = kinds or {}
         self._longest_replay_s = longest_replay_s
         self._looks = Hands("looking at sinks", LOOKERS, LOOKS_WAITING)
-        # As many as there are sinks: a sink that is slow makes nobody wait who asks for another.
-        self._replays = Hands("replaying dead letters", max(1, len(self._names)), 0)
         self._running: set[str] = set()
         self._over = asyncio.Event()
 
@@ -71,7 +71,6 @@ class SinkService(sink_pb2_grpc.SinkServiceServicer):
         """Begin nothing more; may be called twice."""
         self._over.set()
         self._looks.close()
-        self._replays.close()
 
     async def ListSinks(  # noqa: N802 - the contract's name
         self,
@@ -92,8 +91,6 @@ class SinkService(sink_pb2_grpc.SinkServiceServicer):
         async with ending(context):
             principal = self._let(context)
             replayed = await self._until_over(self._begin(request.name, principal))
-            about = {"sink": request.name, "delivered": replayed.delivered, "kept": replayed.kept}
-            _log.info("dead letters replayed", extra={**about, "reason": replayed.reason})
             return sink_pb2.ReplayDeadLettersResponse(delivered=replayed.delivered, kept=replayed.kept)
 
     @property
@@ -119,18 +116,34 @@ class SinkService(sink_pb2_grpc.SinkServiceServicer):
         if name in self._running:
             words = f"sink {name!r}: its dead letters are being put through already; ask again when that is over"
             raise StateError("REPLAY_RUNNING", words)
-        running = asyncio.wrap_future(self._replays.submit(self._sinks.replay, name, self._longest_replay_s))
+        running: asyncio.Future[Replayed] = asyncio.get_running_loop().create_future()
         self._running.add(name)
-
-        def over(replay: asyncio.Future[Replayed]) -> None:
-            self._running.discard(name)
-            # Looked at here, too: nobody may wait for it any more.
-            if not replay.cancelled() and replay.exception() is not None:
-                _log.warning("replay_failed", extra={"sink": name, "error": str(replay.exception())})
-
-        running.add_done_callback(over)
+        # Not one of `Hands`: a sink that hangs may be left behind, and then nothing may keep the process.
+        args = (self._sinks, name, running)
+        threading.Thread(target=self._wait_for, args=args, name=f"replay-{name}", daemon=True).start()
         _log.info("dead letters are put through again", extra={"sink": name, "by": principal.name})
         return running
+
+    def _wait_for(self, sinks: Deliverer, name: str, running: asyncio.Future[Replayed]) -> None:
+        """Have a sink replay, and wait for it on a thread of its own."""
+        outcome: Replayed | Exception
+        try:
+            outcome = sinks.replay(name, self._longest_replay_s)
+        except Exception as error:  # noqa: BLE001 - handed to who waits
+            outcome = error
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and nobody waits any more
+            running.get_loop().call_soon_threadsafe(self._settle, name, running, outcome)
+
+    def _settle(self, name: str, running: asyncio.Future[Replayed], outcome: Replayed | Exception) -> None:
+        self._running.discard(name)
+        if isinstance(outcome, Exception):
+            _log.warning("replay_failed", extra={"sink": name, "error": str(outcome)})
+            running.set_exception(outcome)
+            running.exception()  # looked at: its caller may have gone
+        else:
+            about = {"sink": name, "delivered": outcome.delivered, "kept": outcome.kept}
+            _log.info("dead letters replayed", extra={**about, "reason": outcome.reason})
+            running.set_result(outcome)
 
     async def _until_over(self, running: asyncio.Future[Replayed]) -> Replayed:
         """Wait for a replay; to give up waiting does not end it.
