@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from support_site import SITE, all_complete, complete, site, stream, until
+from support_middle import Cut, Middle
+from support_site import SCENE, SITE, all_complete, complete, site, stream, until
 from vedette_client import (
     ChannelResult,
     Client,
@@ -20,8 +21,12 @@ from vedette_client import (
     Event,
     EventKind,
     EvidenceState,
+    Policy,
+    ReconnectOptions,
     RefusedError,
+    StreamLimits,
 )
+from vedette_client.sources import open_source
 from vedette_server.errors import SettingsError
 from vedette_server.state_dir import StateDir
 
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support_serving import ServerProcess
+    from vedette_client import Verdict
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +226,41 @@ def test_a_folder_is_one_servers_at_a_time_and_free_again_when_it_has_gone(tmp_p
     with StateDir(tmp_path / "state"), pytest.raises(SettingsError, match="used by another server"):
         StateDir(tmp_path / "state")
     StateDir(tmp_path / "state").close()
+
+
+async def test_tracks_and_events_of_a_stream_that_is_cut_are_those_of_the_uncut_one(tmp_path: Path) -> None:
+    limits = StreamLimits(bundle_packets=1, ack_every=4)
+    reconnect = ReconnectOptions(initial_s=0.001, max_s=0.05, give_up_s=20.0)
+
+    async def send(address: str, channel: str) -> list[Verdict]:
+        source = open_source(SCENE.format(seconds=4.0), pace=False)
+        async with Client(address, reconnect=reconnect, limits=limits) as client:
+            return [one async for one in client.analyze(source, channel, engines=["blobs"], policy=Policy.EVERY_FRAME)]
+
+    def tracks(verdicts: list[Verdict]) -> dict[int, list[int]]:
+        """Number tracks by their first appearance: identities themselves are unique for ever."""
+        numbers: dict[str, int] = {"": 0}
+        return {
+            verdict.sequence: [numbers.setdefault(one.track_id, len(numbers)) for one in verdict.detections]
+            for verdict in sorted(verdicts, key=lambda one: one.sequence)
+        }
+
+    both = SITE + SITE.replace('name = "yard"', 'name = "cut"')
+    with site(tmp_path, both) as server:
+        whole = tracks(await send(server.address, "yard"))
+        async with Middle(server.address) as middle:
+
+            async def turn() -> None:
+                middle.target = server.address
+
+            middle.cuts = [Cut("up", 20, turn), Cut("down", 6, turn), Cut("up", 25, turn)]
+            cut = tracks(await send(middle.address, "cut"))
+            assert middle.met == 3
+        assert cut == whole
+        async with Client(server.address) as client:
+            events = await until(all_complete(4), client)
+        by_channel = {
+            name: sorted((one.rule, one.label, one.sequence) for one in events.values() if one.channel == name)
+            for name in ("yard", "cut")
+        }
+        assert by_channel["cut"] == by_channel["yard"]
