@@ -1,0 +1,221 @@
+"""What is not to be kept any more goes, with its files; a channel's own word goes first, and recordings go first."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support_evidence import FailingDisk
+from support_store import BEGIN_S, DAY_S, an_event, ended
+from vedette_server.data.channel import RetentionConfig
+from vedette_server.data.event import Evidence, EvidenceState
+from vedette_server.evidence.recording import RecordingIndex, Segment
+from vedette_server.evidence.store import EvidenceStore
+from vedette_server.store import recovering
+from vedette_server.store.changes import EvidenceChange
+from vedette_server.store.errors import StoreUnavailableError
+from vedette_server.store.keeping import StoreKeeper
+from vedette_server.store.recovering import named_of, recover
+from vedette_server.store.store import EventStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from vedette_server.store.changes import Stored
+    from vedette_server.store.retaining import Removal, Retention
+
+NOW_S = BEGIN_S + 10 * DAY_S
+
+
+class Site:
+    """A store with files, and who keeps them within limits."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk = FailingDisk("remove")
+        self.disk.failing = False
+        self.store = EventStore(f"sqlite:///{folder / 'events.db'}", key_file=folder / "key", clock=lambda: NOW_S)
+        self.files = EvidenceStore(folder / "evidence", min_free_bytes=1, disk=self.disk)
+        self.wanted = RetentionConfig(None, None, None)
+        self.own: dict[str, RetentionConfig] = {}
+        self.indexes: dict[str, RecordingIndex] = {}
+        self.told: list[Stored] = []
+        self.keeper = self.open(0.01)
+
+    def open(self, interval_s: float) -> StoreKeeper:
+        return StoreKeeper(
+            self.store,
+            self.files,
+            self.wanted,
+            lambda: self.own,
+            lambda: self.indexes,
+            self.told.append,
+            interval_s,
+            clock=lambda: NOW_S,
+        )
+
+    def event(self, name: str, channel: str, day: float, size: int = 100) -> str:
+        """Keep an event with its picture."""
+        filed = self.files.put(channel, name, ".jpg", BEGIN_S + day * DAY_S, b"x" * size)
+        picture = Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, "image/jpeg", path=filed.path)
+        self.store.append([ended(name, channel=channel, at_s=day * DAY_S), EvidenceChange(name, snapshot=picture)])
+        return filed.path
+
+    def record(self, channel: str, day: float, size: int = 100) -> str:
+        index = self.indexes.setdefault(channel, RecordingIndex(self.files, channel))
+        first_s = BEGIN_S + day * DAY_S
+        filed = self.files.put(channel, f"recording-{round(first_s * 1000)}", ".mp4", first_s, b"x" * size)
+        index.add(Segment(filed.path, first_s, first_s + 60, filed.size_bytes, filed.sha256, (first_s,)))
+        return filed.path
+
+    def look(self, wanted: RetentionConfig) -> None:
+        self.wanted = wanted
+        self.open(1).look()
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(one.event_id for one in self.store.query(size=1000).events)
+
+    def on_disk(self) -> set[str]:
+        root = self.files.root
+        return {path.relative_to(root).as_posix() for path in root.rglob("*.*") if path.suffix in {".jpg", ".mp4"}}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    opened = Site(tmp_path)
+    yield opened
+    assert not opened.store.verify().findings, "whatever was removed, the chain verifies"
+    opened.keeper.close()
+    opened.store.close()
+
+
+def test_what_a_channel_says_for_itself_goes_before_the_settings_and_what_it_does_not_say_is_theirs(site: Site) -> None:
+    for day in (1, 5, 9):
+        for channel in ("gate", "yard", "hall"):
+            site.event(f"{channel}{day}", channel, day)
+    site.own = {"yard": RetentionConfig(8 * DAY_S, None, None), "hall": RetentionConfig(None, 1, None)}
+    site.look(RetentionConfig(3 * DAY_S, 2, None))
+    assert site.names == ["gate9", "hall9", "yard5", "yard9"]
+    assert site.on_disk() == set(site.files.paths)
+    assert {path.rpartition("/")[2].partition(".")[0] for path in site.files.paths} == set(site.names)
+
+
+def test_of_too_many_bytes_recordings_go_first_the_oldest_before_the_others(site: Site) -> None:
+    event = site.event("e1", "gate", 1)
+    recordings = [site.record("gate", day) for day in (2, 3, 4)]
+    site.look(RetentionConfig(None, None, 250))
+    assert site.on_disk() == {event, recordings[2]}
+    assert [segment.path for segment in site.indexes["gate"].segments] == [recordings[2]]
+    assert not site.told
+    site.look(RetentionConfig(None, None, 100))
+    assert site.on_disk() == {event}
+    site.look(RetentionConfig(None, None, 99))
+    assert site.on_disk() == set()
+    assert site.names == ["e1"], "the event stays"
+
+
+def test_who_follows_is_told_of_files_that_are_gone_after_they_are(site: Site) -> None:
+    for number in range(3):
+        site.event(f"e{number}", "gate", number)
+    length = site.store.end()[0]
+    site.look(RetentionConfig(None, None, 150))
+    assert [stored.event_id for stored in site.told] == ["e0", "e1"]
+    assert all(stored.number > length for stored in site.told)
+    for stored in site.told:
+        assert stored.event is not None
+        assert stored.event.snapshot.state is EvidenceState.EXPIRED
+        assert not site.on_disk() & {stored.event.snapshot.path}
+    changes = site.store.changes_after(length).changes
+    assert [one.event_id for one in changes] == ["e0", "e1"]
+
+
+def test_what_goes_on_is_not_removed_but_old_recordings_are(site: Site) -> None:
+    site.store.append([an_event("going", channel="gate")])
+    old, young = site.record("gate", 1), site.record("gate", 9.5)
+    site.look(RetentionConfig(DAY_S, 1, None))
+    assert site.names == ["going"]
+    assert site.on_disk() == {young}
+    assert not site.indexes["gate"].knows(old)
+
+
+def test_a_store_that_does_not_answer_does_not_let_recordings_fill_the_disk(site: Site) -> None:
+    site.record("gate", 1)
+
+    def broken(_wanted: Retention) -> Iterator[Removal]:
+        raise StoreUnavailableError("BUSY", "no")
+
+    site.store.retain = broken  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailableError):
+        site.look(RetentionConfig(DAY_S, None, None))
+    assert site.on_disk() == set()
+
+
+def test_a_file_that_the_disk_does_not_let_go_is_tried_again_and_costs_no_other(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = site.record("gate", 1), site.record("gate", 2)
+    remove = site.disk.remove
+
+    def stuck(path: Path) -> None:
+        if path.as_posix().endswith(first):
+            raise OSError(5, "injected")
+        remove(path)
+
+    monkeypatch.setattr(site.disk, "remove", stuck)
+    site.look(RetentionConfig(DAY_S, None, None))
+    assert site.on_disk() == {first}
+    assert site.indexes["gate"].knows(first)
+    assert not site.indexes["gate"].knows(second)
+    monkeypatch.undo()
+    site.look(RetentionConfig(DAY_S, None, None))
+    assert site.on_disk() == set()
+
+
+def test_it_looks_every_so_often_goes_on_after_a_failure_and_closes_twice(site: Site) -> None:
+    looked = threading.Semaphore(0)
+
+    def channels() -> dict[str, RetentionConfig]:
+        looked.release()
+        raise RuntimeError("no")
+
+    keeper = StoreKeeper(site.store, site.files, site.wanted, channels, dict, site.told.append, 0.001)
+    keeper.close()
+    keeper = StoreKeeper(site.store, site.files, site.wanted, channels, dict, site.told.append, 0.001)
+    keeper.start()
+    assert looked.acquire(timeout=10)
+    assert looked.acquire(timeout=10)
+    keeper.close()
+    keeper.close()
+
+
+def test_without_files_events_are_kept_within_limits_all_the_same(site: Site) -> None:
+    site.store.append([ended("e1"), ended("e2", at_s=5)])
+    wanted = RetentionConfig(None, 1, 1)
+    StoreKeeper(site.store, None, wanted, dict, lambda: site.indexes, site.told.append, 1).look()
+    assert site.names == ["e2"]
+
+
+def test_a_crash_in_a_flood_leaves_no_clip_pending_however_many_records_came_behind_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovering, "_RECENT", 100)
+    pending = Evidence(EvidenceState.PENDING, media_type="video/mp4")
+    site.store.append([ended(f"p{n}", at_s=n, clip=pending) for n in range(5)])
+    site.store.append([ended(f"f{n}", at_s=10 + n / 1000) for n in range(300)])
+    assert recover(site.store) == 5
+    assert all(one.event is not None and one.event.clip.state is EvidenceState.FAILED for one in pages(site, "p"))
+
+
+def pages(site: Site, first: str) -> list[Stored]:
+    return list(site.store.get_many([f"{first}{n}" for n in range(5)]).values())
+
+
+def test_hundreds_that_go_on_are_all_ended_and_the_files_of_many_are_looked_up_at_once(site: Site) -> None:
+    site.store.append([an_event(f"a{n}", at_s=n) for n in range(700)])
+    paths = [site.event(f"e{n}", "gate", 1 + n / 1000) for n in range(20)]
+    assert recover(site.store) == 700
+    assert named_of(site.store, [*paths, "gate/2026-01-01/none.jpg"]) == set(paths)
+    assert named_of(site.store, []) == set()
