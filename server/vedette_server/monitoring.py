@@ -95,10 +95,10 @@ class Monitoring:
             # Opened last, closed behind the writer: what is kept to the last is delivered, too.
             self.sinks: Deliverer | None = None
             stack.callback(self._close_sinks)
-            self.writer = EventWriter(self.store, capacity=settings.store.queue)
-            stack.callback(self._close_writer)
             self.files = self._open_files()
+            self.writer = EventWriter(self.store, capacity=settings.store.queue)
             self.desk = EventDesk(self.writer, self.feed, self.files)
+            stack.callback(self._close_writer)
             self.workers = EvidenceWorkers(settings.evidence.threads, settings.evidence.max_jobs)
             stack.callback(self.workers.close, LAST_WRITES_S)
             self.catalogue = ChannelCatalogue(

@@ -1,0 +1,221 @@
+"""All that monitors is opened in order, closed in reverse, and nothing stays open when a piece of it is broken."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support_store import ended
+from vedette_server.data.channel import ChannelRecord
+from vedette_server.data.event import EventState, Evidence, EvidenceState
+from vedette_server.errors import SettingsError
+from vedette_server.monitoring import Monitoring
+from vedette_server.settings import Settings
+from vedette_server.state_dir import StateDir
+from vedette_server.store.store import EventStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class NoCascade:
+    """Looks closer at nothing."""
+
+    def open(self, _channel: str, _stages: object) -> None:
+        return None
+
+
+def settings_in(folder: Path, **sections: Any) -> Settings:
+    settings = Settings()
+    monitor = replace(settings.monitor, state_dir=folder / "state", **sections.pop("monitor", {}))
+    return replace(
+        settings, monitor=monitor, **{name: replace(getattr(settings, name), **more) for name, more in sections.items()}
+    )
+
+
+def opened(settings: Settings) -> Monitoring:
+    cascades: Any = NoCascade()
+    return Monitoring(settings, lambda _record: (), lambda *_about: None, cascades, lambda _stages: None)
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread is not threading.main_thread()}
+
+
+def files_open(folder: Path) -> list[str]:
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(str(descriptor.readlink()))
+        except OSError:
+            # That of the listing itself.
+            continue
+    return [link for link in links if link.startswith(str(folder))]
+
+
+def test_it_opens_ticks_tells_figures_and_closes_twice_leaving_nothing_open(tmp_path: Path) -> None:
+    before = threads()
+    with opened(settings_in(tmp_path)) as monitoring:
+        monitoring.tick()
+        assert monitoring.figures.channels == {}
+        assert monitoring.figures.evidence_bytes == 0
+        monitoring.monitors.changed("gate", ChannelRecord("gate"))
+        assert set(monitoring.figures.channels) == {"gate"}
+        with pytest.raises(SettingsError, match="another server"):
+            opened(settings_in(tmp_path))
+    monitoring.close()
+    assert threads() <= before
+    assert not files_open(tmp_path)
+    opened(settings_in(tmp_path)).close()
+
+
+def as_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("no folder")
+
+
+def damaged(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"this is no database at all" * 1000)
+
+
+def nonsense(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{nonsense")
+
+
+def recordings_as_folder(path: Path) -> None:
+    (path / "gate" / "2026-01-01" / "recordings.jsonl").mkdir(parents=True)
+
+
+BROKEN: list[tuple[str, Callable[[Path], None], str]] = [
+    ("state", as_file, "monitor.state_dir"),
+    ("state/events.db", damaged, "store.url"),
+    ("state/chain.key", nonsense, "chain.key"),
+    ("state/evidence", as_file, "evidence.dir"),
+    ("state/channels.json", nonsense, "channels.json"),
+    ("channels.toml", nonsense, "channels.toml"),
+    ("sinks.toml", nonsense, "sinks.toml"),
+    ("state/sinks", as_file, "sinks"),
+    ("state/evidence", recordings_as_folder, "evidence.dir"),
+]
+
+
+@pytest.mark.parametrize(("name", "breaks", "told"), BROKEN, ids=[f"{one[0]}-{one[1].__name__}" for one in BROKEN])
+def test_a_piece_that_is_broken_is_named_and_nothing_is_left_open(
+    tmp_path: Path, name: str, breaks: Callable[[Path], None], told: str
+) -> None:
+    before = threads()
+    (tmp_path / "channels.toml").write_text('[[channels]]\nname = "gate"\n')
+    (tmp_path / "sinks.toml").write_text("")
+    settings = settings_in(
+        tmp_path, monitor={"channels_file": tmp_path / "channels.toml"}, sinks={"file": tmp_path / "sinks.toml"}
+    )
+    breaks(tmp_path / name)
+    with pytest.raises(SettingsError, match=told):
+        opened(settings)
+    assert threads() <= before
+    assert not files_open(tmp_path)
+
+
+def test_what_a_killed_server_left_is_put_in_order_before_anything_is_served(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    (state / "evidence" / "gate" / "2026-01-01").mkdir(parents=True)
+    picture = state / "evidence" / "gate" / "2026-01-01" / "e1.jpg"
+    picture.write_bytes(b"picture")
+    orphan = picture.with_name("e2.jpg")
+    orphan.write_bytes(b"nobody's")
+    digest = hashlib.sha256(b"picture").hexdigest()
+    with EventStore(f"sqlite:///{state / 'events.db'}", key_file=state / "chain.key") as store:
+        kept = Evidence(EvidenceState.READY, 7, digest, "image/jpeg", path="gate/2026-01-01/e1.jpg")
+        pending = Evidence(EvidenceState.PENDING, media_type="video/mp4")
+        store.append(
+            [
+                ended("e1", channel="gate", snapshot=kept, clip=pending),
+                replace(ended("e2", channel="gate"), state=EventState.ACTIVE, end_s=None),
+            ]
+        )
+    with opened(settings_in(tmp_path)) as monitoring:
+        events = {name: monitoring.store.get(name).event for name in ("e1", "e2")}
+        assert all(event is not None and event.state is EventState.ENDED for event in events.values())
+        assert events["e1"] is not None
+        assert (events["e1"].snapshot.state, events["e1"].clip.state) == (EvidenceState.READY, EvidenceState.FAILED)
+        assert monitoring.feed.length == monitoring.store.end()[0] == 4
+    assert picture.exists()
+    assert not orphan.exists()
+
+
+def test_a_recording_of_a_channel_that_is_known_is_no_orphan(tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "evidence" / "gate" / "2026-01-01"
+    folder.mkdir(parents=True)
+    segment = folder / "recording-1767225600000.mp4"
+    segment.write_bytes(b"video")
+    line = {
+        "path": "gate/2026-01-01/recording-1767225600000.mp4",
+        "first_s": 1767225600.0,
+        "last_s": 1767225660.0,
+        "size_bytes": 5,
+        "sha256": hashlib.sha256(b"video").hexdigest(),
+        "keyframes_s": [1767225600.0],
+    }
+    (folder / "recordings.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "channels.toml").write_text('[[channels]]\nname = "gate"\n')
+    with opened(settings_in(tmp_path, monitor={"channels_file": tmp_path / "channels.toml"})):
+        assert segment.exists()
+
+
+def test_what_was_owed_to_a_slow_store_is_kept_before_the_end(tmp_path: Path) -> None:
+    monitoring = opened(settings_in(tmp_path, store={"queue": 16}))
+    events = [ended(f"e{number}", channel="gate") for number in range(500)]
+    with closing(sqlite3.connect(tmp_path / "state" / "events.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        monitoring.desk.take(events, None, lambda _event: False)
+        assert monitoring.desk.owed > 0
+    monitoring.close()
+    with EventStore(
+        f"sqlite:///{tmp_path / 'state' / 'events.db'}", key_file=tmp_path / "state" / "chain.key"
+    ) as store:
+        assert len(store.query(size=1000).events) == 500
+
+
+# -- the folder --
+
+
+def test_a_folder_of_state_is_ours_alone_until_it_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "state"
+    with StateDir(path) as folder:
+        assert oct(path.stat().st_mode & 0o777) == "0o700"
+        with pytest.raises(SettingsError, match="used by another server"):
+            StateDir(path)
+    folder.close()
+    assert not files_open(tmp_path)
+    StateDir(path).close()
+
+
+def test_a_folder_that_cannot_be_made_or_locked_says_which_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        with pytest.raises(SettingsError, match=r"monitor\.state_dir") as raised:
+            StateDir(path)
+        assert str(path) in str(raised.value)
+
+    def no_locks(_descriptor: int, _wish: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(SettingsError, match="cannot be locked: No locks available"):
+        StateDir(tmp_path / "state")
+    assert not files_open(tmp_path)
