@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from vedette_server.post.detections import Detections
 
 
+_FIRST, _LAST = np.float32(0.0), np.float32(1.0 - 1e-6)
+
+
 class DetectionMasks:
     """The detection and privacy masks of one channel.
 
@@ -35,9 +38,9 @@ class DetectionMasks:
         if not self._standing or not len(found):
             return
         boxes = found.boxes
-        middle = (boxes[:, :2] + boxes[:, 2:]) * np.float32(0.5)
-        # An edge of the picture belongs to the mask that ends there.
-        standing = np.stack([middle[:, 0], np.minimum(boxes[:, 3], np.float32(1.0 - 1e-6))], axis=1)
+        # An edge of the picture belongs to the mask that ends there, and so does what reaches beyond it.
+        middle = ((boxes[:, :2] + boxes[:, 2:]) * np.float32(0.5)).clip(_FIRST, _LAST)
+        standing = np.stack([middle[:, 0], boxes[:, 3].clip(_FIRST, _LAST)], axis=1)
         hidden = self._standing.contain(standing)
         if self._middle:
             hidden |= self._middle.contain(middle)
