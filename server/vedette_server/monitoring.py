@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -136,11 +137,12 @@ class Monitoring:
 
     @property
     def figures(self) -> MonitoringFigures:
-        """What was counted."""
+        """What was counted; what is owed to the store waits, too."""
+        writer = self.writer.figures()
         return MonitoringFigures(
             {one.name: one.told for one in self.monitors.all()},
             self.desk.counts,
-            self.writer.figures(),
+            replace(writer, waiting=writer.waiting + self.desk.owed),
             self.feed.length,
             self.files.total_bytes(),
             bool(self.files.trouble),

@@ -182,6 +182,7 @@ def test_what_was_owed_to_a_slow_store_is_kept_before_the_end(tmp_path: Path) ->
         other.execute("BEGIN IMMEDIATE")
         monitoring.desk.take(events, None, lambda _event: False)
         assert monitoring.desk.owed > 0
+        assert monitoring.figures.writer.waiting >= monitoring.desk.owed
     monitoring.close()
     with EventStore(
         f"sqlite:///{tmp_path / 'state' / 'events.db'}", key_file=tmp_path / "state" / "chain.key"
