@@ -20,6 +20,9 @@ PARTS = {
     "stopwatch",
     "monitor_blobs",
     "kills_store",
+    "kills_site",
+    "clips_scenes",
+    "clips_told",
 }
 PARTS |= {"gpu_simulated", "gpu_measured", "gpu_fed", "gpu_cameras", "gpu_page"}
 
