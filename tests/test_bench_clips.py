@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench import clips
 from bench.clips_scenes import KNOBS, SCENES, WORKER, Ruled, Span, site
 from bench.clips_told import Sighted, Told, judge, pair, repeated, tables, tracked
+
 from vedette_server.channels.record_tree import record_from_tree
 from vedette_server.channels.tree import Place
 from vedette_server.monitor.check import check

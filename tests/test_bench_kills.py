@@ -10,8 +10,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from bench.kills_store import Files, check_chain, check_ids, missed, read
+
 from support_store import an_event, ended
 from vedette_server.data.event import Evidence, EvidenceState
 from vedette_server.store.store import EventStore
