@@ -96,6 +96,15 @@ def test_a_clock_that_was_never_set_counts_as_none(wrong_s: float) -> None:
     assert line(packets) == pytest.approx([n / 10 for n in range(10)], abs=1e-5)
 
 
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("from_s", [0.0, 5.0])
+def test_times_inside_a_recording_are_no_dates(recorded: bool, from_s: float) -> None:
+    packets = [packet(n / 1000, from_s + n / 10 - BEGIN_S, pts=1000 + n * 9000) for n in range(20)]
+    clock = PacketClock(TICK, recorded=recorded, dated=False)
+    times = [clock.time_of(one) - BEGIN_S for one in packets]
+    assert times == pytest.approx([n / 10 for n in range(20)], abs=1e-5), "from the receipt of the first on"
+
+
 def test_no_time_is_zero_which_means_that_nobody_monitors() -> None:
     clock = PacketClock(TICK, recorded=False)
     assert clock.time_of(Packet(0, b"x", capture_wall_ns=0, received_wall_ns=0)) > 0

@@ -134,7 +134,8 @@ class ChannelMonitor:
             self._session = session
             # Its packet has a number that another packet of this session will have.
             self.seen = None
-            self._clock = PacketClock(config.format.time_base, recorded=recorded)
+            dated = config.capture_clock != _FILE_CLOCK
+            self._clock = PacketClock(config.format.time_base, recorded=recorded, dated=dated)
             self._sample_aspect = config.format.sample_aspect
             if self.collector is not None:
                 self.collector.begin(config.format, session)

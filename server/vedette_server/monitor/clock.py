@@ -1,9 +1,9 @@
 """Lay the packets of a channel on one line of time, by which tracks, rules and clips go.
 
-By capture times where the client gives them; else by presentation times where every frame is analysed (a recording is
-sent faster or slower than it was taken), from the receipt of the first on; else by receipt. Where only some packets
-have the one or the other, those that lack it lie as far behind the one before as they came behind it: so the clocks of
-camera and server, which may be years apart, are never mixed.
+By capture times where the client gives them and they tell the date; else by presentation times where every frame is
+analysed or the packets are of a recording (it is sent faster or slower than it was taken), from the receipt of the
+first on; else by receipt. Where only some packets have the one or the other, those that lack it lie as far behind the
+one before as they came behind it: so the clocks of camera and server, which may be years apart, are never mixed.
 
 The line does not run back: where a clock is set back, it goes on from where it was, until the session ends. A capture
 time before 1970, or more than a day ahead of its receipt, is that of a clock that was never set, and counts as none.
@@ -41,10 +41,12 @@ class PacketClock:
     Args:
         time_base: Seconds per tick.
         recorded: Every frame is analysed.
+        dated: Capture times are of a clock that tells the date, and not times inside a recording.
     """
 
-    def __init__(self, time_base: Fraction, *, recorded: bool) -> None:
+    def __init__(self, time_base: Fraction, *, recorded: bool, dated: bool = True) -> None:
         self._time_base = float(time_base)
+        self._dated = dated
         self.recorded = recorded
         self._offset_s = 0.0
         self._latest_s: float | None = None
@@ -78,11 +80,12 @@ class PacketClock:
         return own_s
 
     def _source_of(self, packet: Packet, received_s: float) -> _Source:
-        if packet.capture_wall_ns is not None:
+        if self._dated and packet.capture_wall_ns is not None:
             capture_s = packet.capture_wall_ns / 1e9
             if 0 < capture_s <= received_s + _AHEAD_S:
                 return _Source.CAPTURE
-        return _Source.PRESENTATION if self.recorded and packet.pts is not None else _Source.RECEIPT
+        played = self.recorded or not self._dated
+        return _Source.PRESENTATION if played and packet.pts is not None else _Source.RECEIPT
 
     def _without_capture(self, packet: Packet, source: _Source, received_s: float) -> float:
         """Give a time that goes on from the packet before."""
