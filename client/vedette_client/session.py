@@ -356,6 +356,8 @@ class Session:
             told = self._since_restart.skipped - Counter({_UNTOLD: self._since_restart.skipped[_UNTOLD]})
             self.account.skipped[_UNTOLD] -= self._since_restart.skipped[_UNTOLD]
             self.account.skipped += theirs.skipped - told
-        check_closing(self._since_restart, wire, skips_told=not self._omits)
+        # Of a stream that the server ended before we did, it never saw what was on its way.
+        if self.finished:
+            check_closing(self._since_restart, wire, skips_told=not self._omits)
         self.closing = account_from_wire(wire)
         self.account.pictures_decoded = self.closing.pictures_decoded

@@ -319,3 +319,18 @@ def test_a_device_letterboxes_a_part_as_the_cpu_does(kind: SurfaceKind, rotation
     # As of whole pictures, see `tests/engines/test_cuda_letterbox.py`.
     assert difference.max() <= 32
     assert difference.mean() <= 0.5
+
+
+@pytest.mark.parametrize("layout", ["yuv420p", "nv12", "yuv420p10le"])
+def test_what_nobody_may_see_is_black_in_crops_too(layout):
+    left = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+    slot = np.full((FIT.height, FIT.width, 3), 7, np.uint8)
+    cutter = Cutter(video_picture(layout), hidden=(left,))
+    crop = cutter.cut((0.3, 0.2, 0.7, 0.8))
+    crop.letterbox_into(slot, FIT)
+    place = FIT.place(crop.width, crop.height)
+    shown = slot[place.top : place.top + place.fit_height, place.left : place.left + place.fit_width]
+    middle = shown.shape[1] // 2
+    assert not shown[:, : middle - 2].any()
+    assert shown[:, middle + 4 :].any()
+    assert crop.source(FIT) is None

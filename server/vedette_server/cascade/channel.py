@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from vedette_server.cascade.stage import Turn
     from vedette_server.cascade.tallies import Tallies
     from vedette_server.data.channel import StageConfig
+    from vedette_server.data.rules import Points
     from vedette_server.decode.base import Picture
     from vedette_server.execute.client import Inference, InferenceClient
     from vedette_server.picture.slots import Slot
@@ -116,6 +117,7 @@ class ChannelCascade:
         detections: Detections,
         labels: Sequence[str],
         time_s: float,
+        hidden: Sequence[Points] = (),
     ) -> None:
         """Have those looked at that are due, as far as there are slots.
 
@@ -127,6 +129,7 @@ class ChannelCascade:
             detections: What was found, with `track_ids`: those without one are not looked at yet.
             labels: Names of the detector's classes, by class id.
             time_s: When the frame was taken, capture time.
+            hidden: Areas that nobody may see, normalised to the upright picture.
         """
         if not self._stages:
             return
@@ -141,7 +144,7 @@ class ChannelCascade:
             self._loader.ask(seat)
         if picture is None or not turns:
             return
-        cutter = Cutter(picture, sample_aspect)
+        cutter = Cutter(picture, sample_aspect, hidden)
         begun = 0
         try:
             for turn in turns:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vedette_engines.cuda.letterboxing import SurfaceKind
 from vedette_server.data.format import ColorRange, ColorSpace, PixelFormat
-from vedette_server.evidence.pixels import upright_bgr
+from vedette_server.evidence.pixels import blacken, upright_bgr
 from vedette_server.picture.colour import choose_colour
 from vedette_server.picture.convert import MATRIX_UNSAID, RANGE_UNSAID, bgr_into, planes_into
 from vedette_server.picture.describing import device_colour
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from vedette_engines.cuda.colour import YuvColour
     from vedette_engines.cuda.letterboxing import Surface
+    from vedette_server.data.rules import Points
     from vedette_server.decode.base import Picture
     from vedette_server.picture.source import HostSource
 
@@ -94,14 +95,21 @@ class Cutter:
     Args:
         picture: The picture, open; left so.
         sample_aspect: Width of a coded sample over its height, as its channel's format has it.
+        hidden: Corners of areas that nobody may see, normalised to the upright picture: they are black in all crops.
     """
 
-    def __init__(self, picture: Picture, sample_aspect: Fraction = SQUARE) -> None:
+    def __init__(self, picture: Picture, sample_aspect: Fraction = SQUARE, hidden: Sequence[Points] = ()) -> None:
         self._picture = picture
         self._aspect = sample_aspect
+        self._hidden = tuple(hidden)
         self._asked = False
         self._source: HostSource | None = None
         self._bgr: NDArray[np.uint8] | None = None
+
+    @property
+    def hides(self) -> bool:
+        """Whether areas are blackened: then the picture is converted as a whole."""
+        return bool(self._hidden)
 
     @property
     def picture(self) -> Picture:
@@ -127,6 +135,8 @@ class Cutter:
         Raises:
             UndecodableError: The bytes of a still are broken.
         """
+        if self._hidden:
+            return None
         if not self._asked:
             source = self._picture.source(Letterbox(self._picture.width, self._picture.height))
             if isinstance(source, DeviceSource):
@@ -144,6 +154,7 @@ class Cutter:
         """
         if self._bgr is None:
             self._bgr = upright_bgr(self._picture, self._aspect)
+            blacken(self._bgr, self._hidden)
         return self._bgr
 
 
@@ -199,6 +210,8 @@ class Crop:
         Of a picture in ordinary memory there is nothing to give: its few pixels are letterboxed sooner than copied,
         and crops of all sizes would use up the pinned memory that frames are copied through.
         """
+        if self._cutter.hides:
+            return None
         source = self._cutter.picture.source(fit) if self._cutter.host() is None else None
         if not isinstance(source, DeviceSource):
             return None

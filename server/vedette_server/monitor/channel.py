@@ -24,6 +24,7 @@ from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.outcome import SkipReason
 from vedette_server.data.rules import GateMode
 from vedette_server.errors import UndecodableError
+from vedette_server.evidence.pixels import hidden
 from vedette_server.metrics_monitoring import ChannelFigures
 from vedette_server.monitor.base import Scene
 from vedette_server.monitor.clock import PacketClock
@@ -285,7 +286,8 @@ class ChannelMonitor:
     ) -> None:
         found = detector.detections
         assert found is not None  # noqa: S101  # chosen by it
-        cascade.look(verdict.picture, self._sample_aspect or SQUARE, found, detector.engine.labels, self._time_s)
+        aspect, labels = self._sample_aspect or SQUARE, detector.engine.labels
+        cascade.look(verdict.picture, aspect, found, labels, self._time_s, self._hidden)
         cascade.attach(found)
         cascade.forget(tracked.ended)
 
@@ -368,7 +370,7 @@ class ChannelMonitor:
         return self._health.faults
 
     def _take_over(self, watch: WatchConfig) -> None:
-        self._masks = DetectionMasks(watch.masks)
+        self._masks, self._hidden = DetectionMasks(watch.masks), hidden(watch)
         self._follows = watch.tracking.enabled or bool(watch.rules) or bool(self.record.stages)
         self._quiet = frozenset(rule.name for rule in watch.rules if not rule.evidence)
 
