@@ -67,6 +67,30 @@ def found(*boxes: tuple[float, float], label: int = 0, score: float = 0.9, size:
     )
 
 
+def channel_config(policy: DeliveryPolicy = DeliveryPolicy.LIVE, capture_clock: int = 1) -> ChannelConfig:
+    """Give the configuration of a stream of 640x360."""
+    fmt = VideoFormat(Codec.H264, time_base=Fraction(1, 1000), width=640, height=360)
+    return ChannelConfig("gate", fmt, (EngineRef("toy"),), policy=policy, capture_clock=capture_clock)
+
+
+def packet_at(at_s: float, sequence: int = 0, capture_s: float | None = None) -> Packet:
+    """Give a packet that was received, and captured, at a time."""
+    return Packet(
+        sequence,
+        b"x" * 100,
+        received_s=at_s - EPOCH_S,
+        received_wall_ns=round(at_s * 1e9),
+        pts=round((at_s - EPOCH_S) * 1000),
+        capture_wall_ns=round((at_s if capture_s is None else capture_s) * 1e9),
+    )
+
+
+def verdict_of(packet: Packet, detections: Detections | None, reason: SkipReason | None = None) -> Verdict:
+    """Give the verdict of a packet."""
+    results = () if detections is None else (EngineOutcome(LABEL, 1, detections),)
+    return Verdict(packet, packet.pts, reason, width=640, height=360, results=results)
+
+
 @dataclass
 class Scene:
     """A channel that is streamed, one frame after the other."""
@@ -92,26 +116,18 @@ class Scene:
         if session != self.session:
             self.sequence = 0
         self.session, self.at_s = session, self.at_s if at_s is None else at_s
-        fmt = VideoFormat(Codec.H264, time_base=Fraction(1, 1000), width=640, height=360)
-        config = ChannelConfig("gate", fmt, (EngineRef("toy"),), policy=self.policy, capture_clock=self.capture_clock)
+        config = channel_config(self.policy, self.capture_clock)
         self.monitor.begin(session, config, self.at_s)
 
     def frame(
         self, detections: Detections | None, reason: SkipReason | None = None, *, capture_s: float | None = None
     ) -> Verdict:
         """Send a packet and judge it."""
-        packet = Packet(
-            self.sequence,
-            b"x" * 100,
-            received_s=self.at_s - EPOCH_S,
-            received_wall_ns=round(self.at_s * 1e9),
-            pts=round((self.at_s - EPOCH_S) * 1000),
-            capture_wall_ns=round((self.at_s if capture_s is None else capture_s) * 1e9),
-        )
+        packet = packet_at(self.at_s, self.sequence, capture_s)
         self.monitor.packet(packet)
-        results = () if detections is None else (EngineOutcome(LABEL, 1, detections),)
-        verdict = Verdict(packet, packet.pts, reason, width=640, height=360, results=results)
-        self.monitor.judge(verdict, self.min_score)
+        verdict = verdict_of(packet, detections, reason)
+        self.monitor.mask(verdict)
+        self.monitor.judge(verdict, self.session, self.min_score)
         self.verdicts.append(verdict)
         self.sequence += 1
         self.at_s += 1 / self.fps

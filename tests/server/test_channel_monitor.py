@@ -7,12 +7,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from support_channel_monitor import EPOCH_S, LEFT, RULES, WATCH, Scene, found
+from support_channel_monitor import (
+    EPOCH_S,
+    LEFT,
+    RULES,
+    WATCH,
+    NotingDesk,
+    Scene,
+    channel_config,
+    found,
+    packet_at,
+    verdict_of,
+)
 from vedette_server.data.channel import ChannelRecord
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.event import EventKind, EventState
 from vedette_server.data.outcome import SkipReason
 from vedette_server.data.rules import Absence, HealthConfig, Mask, MaskKind, Rule, TrackingConfig, WatchConfig
+from vedette_server.monitor.monitors import Monitors
+from vedette_server.session.identity import Identity
 
 
 def ids(scene: Scene) -> set[str]:
@@ -197,3 +210,31 @@ def test_a_camera_whose_clock_jumps_is_told_of_but_a_recording_has_no_clock(cloc
         scene.frame(found(), capture_s=scene.at_s - (3600 if n > 50 else 0))
     kinds = {event.kind for event in scene.desk.events}
     assert (EventKind.CAMERA_CLOCK_JUMP in kinds) == jumps
+
+
+def test_what_comes_late_of_a_session_that_was_displaced_is_masked_and_not_judged_as_the_new_ones() -> None:
+    desk = NotingDesk()
+    masks = (Mask(MaskKind.DETECTION, LEFT.vertices),)
+    record = ChannelRecord("gate", watch=replace(WATCH, masks=masks, tracking=TrackingConfig(enabled=True)))
+    monitors = Monitors([record], desk, None, lambda *_: None, clock=lambda: EPOCH_S)  # type: ignore[arg-type]
+    config = channel_config()
+    old, new = (monitors.watch(Identity("gate", session), config) for session in ("s1", "s2"))
+    old.attached(config)
+    late = packet_at(EPOCH_S)
+    old.packet(late)
+    new.attached(config)
+    old.ended("TAKEN_OVER")
+    verdict = verdict_of(late, found((0.2, 0.8), (0.8, 0.8)))
+    old.judge(verdict)
+    (outcome,) = verdict.results
+    assert outcome.detections is not None
+    assert (len(outcome.detections), outcome.detections.track_ids) == (1, ())
+    for n in range(5):
+        packet = packet_at(EPOCH_S + n / 10, n)
+        new.packet(packet)
+        assert packet.time_s, "the new session is monitored, whenever the old one ends"
+        verdict = verdict_of(packet, found((0.8, 0.8)))
+        new.judge(verdict)
+    (outcome,) = verdict.results
+    assert outcome.detections is not None
+    assert outcome.detections.track_ids[0]

@@ -146,7 +146,7 @@ def test_what_comes_late_to_a_channel_that_is_forgotten_begins_nothing() -> None
         )
         monitor.packet(packet)
         outcome = EngineOutcome(LABEL, 1, found((0.2, 0.8)))
-        monitor.judge(Verdict(packet, 0, None, width=64, height=48, results=(outcome,)), None)
+        monitor.judge(Verdict(packet, 0, None, width=64, height=48, results=(outcome,)), "s1", None)
         monitor.tick(line.at_s + 60 + number)
     assert len(park.desk.changes) == count
     assert not park.desk.active

@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vedette_server.data.config import DeliveryPolicy
@@ -62,14 +61,6 @@ _UNSOUND = frozenset({SkipReason.UNDECODABLE, SkipReason.LOST_REFERENCE})
 _SURE, _TWICE = 0.4, 2.0
 
 
-@dataclass(slots=True)
-class MonitorFigures:
-    """What a monitor counts: decisions of the gate by reason, and tracks that were confirmed and ended."""
-
-    gate: dict[str, int]
-    tracks_ended: int = 0
-
-
 class ChannelMonitor:
     """The monitor of one channel.
 
@@ -80,7 +71,7 @@ class ChannelMonitor:
         cascade: Looks closer at what is followed; None: nobody does.
 
     Attributes:
-        figures: What it has counted.
+        gated: Pictures that the gate looked at, by its reason.
         live_tracks: How many objects are followed now, confirmed or not.
         frame_s: When its latest analysed picture was taken; None: there is none.
         seen: The packet of the frame that was followed last, and its tracks.
@@ -94,7 +85,7 @@ class ChannelMonitor:
         cascade: ChannelCascade | None = None,
     ) -> None:
         self.name = record.name
-        self.figures = MonitorFigures({})
+        self.gated: dict[str, int] = {}
         self.live_tracks = 0
         self.frame_s: float | None = None
         self.seen: tuple[int, tuple[TrackView, ...]] | None = None
@@ -102,6 +93,8 @@ class ChannelMonitor:
         self._desk = desk
         self.collector = collector
         self.cascade = cascade
+        # Sessions begin on the event loop and end on workers.
+        self._attending = threading.Lock()
         self._session = ""
         self._clock: PacketClock | None = None
         self._sample_aspect: Fraction | None = None
@@ -131,16 +124,17 @@ class ChannelMonitor:
             now_s: Seconds since the epoch.
         """
         recorded = config.policy is DeliveryPolicy.EVERY_FRAME
-        if session != self._session or self._clock is None:
-            self._session = session
-            # Its packet has a number that another packet of this session will have.
-            self.seen = None
-            dated = config.capture_clock != _FILE_CLOCK
-            self._clock = PacketClock(config.format.time_base, recorded=recorded, dated=dated)
-            self._sample_aspect = config.format.sample_aspect
-            if self.collector is not None:
-                self.collector.begin(config.format, session)
-        self._clock.recorded = recorded
+        with self._attending:
+            if session != self._session or self._clock is None:
+                self._session = session
+                # Its packet has a number that another packet of this session will have.
+                self.seen = None
+                dated = config.capture_clock != _FILE_CLOCK
+                self._clock = PacketClock(config.format.time_base, recorded=recorded, dated=dated)
+                self._sample_aspect = config.format.sample_aspect
+                if self.collector is not None:
+                    self.collector.begin(config.format, session)
+            self._clock.recorded = recorded
         self._has_clock = config.capture_clock != _FILE_CLOCK
         if not recorded:
             with self._watching:
@@ -168,11 +162,12 @@ class ChannelMonitor:
 
     def ended(self, session: str, end_reason: str) -> None:
         """Take note that a session is over: what it saw is over, too; a camera that was cut off is missed."""
-        if session != self._session:
-            return
-        self._clock = None
-        if self.collector is not None:
-            self.collector.end()
+        with self._attending:
+            if session != self._session:
+                return
+            self._clock = None
+            if self.collector is not None:
+                self.collector.end()
         with self._judging:
             ended = self._reset()
             if self._time_s:
@@ -214,27 +209,33 @@ class ChannelMonitor:
             self._gate.change(record.watch.gate, record.watch.masks)
             self._gated = record
         runs = self._gate.decide(grey, time_s, live_tracks=self.live_tracks > 0)  # type: ignore[arg-type]
-        counts = self.figures.gate
-        counts[self._gate.reason.value] = counts.get(self._gate.reason.value, 0) + 1
+        self.gated[self._gate.reason.value] = self.gated.get(self._gate.reason.value, 0) + 1
         return runs
 
     # -- verdicts: one at a time --
 
-    def judge(self, verdict: Verdict, min_score: float | None) -> None:
-        """Mask, follow and judge what was found in a frame; gives its detections their tracks.
+    def is_of(self, session: str) -> bool:
+        """Whether a session is the one that began last: what comes late of another one is not its."""
+        return session == self._session
+
+    def mask(self, verdict: Verdict) -> None:
+        """Drop the detections that masks hide, in place."""
+        for outcome in verdict.results:
+            if outcome.detections is not None:
+                self._masks.apply(outcome.detections)
+
+    def judge(self, verdict: Verdict, session: str, min_score: float | None) -> None:
+        """Follow and judge what was found in a frame, after `mask`; gives its detections their tracks.
 
         Args:
             verdict: In presentation order; its detections are changed in place.
+            session: Whose it is: the one that began last.
             min_score: Lowest score that its channel reports; None: its engine's default.
         """
         reason = verdict.reason
         if reason is not None:
             self._skipped(verdict, reason)
             return
-        # First of all: whatever fails behind, what is hidden is not told.
-        for outcome in verdict.results:
-            if outcome.detections is not None:
-                self._masks.apply(outcome.detections)
         self._answered(verdict, sound=True)
         detector = next((one for one in verdict.results if one.detections is not None), None)
         time_s = verdict.packet.time_s
@@ -242,15 +243,15 @@ class ChannelMonitor:
         if detector is None or not self._follows:
             return
         with self._judging:
-            self._go_on(time_s)
+            self._go_on(time_s, session)
             self._follow(verdict, detector, min_score)
 
-    def _go_on(self, time_s: float) -> None:
+    def _go_on(self, time_s: float, session: str) -> None:
         """Let the time line go on; another session may begin earlier, and then all is followed anew."""
-        if self._judged_session == self._session:
+        if self._judged_session == session:
             self._time_s = max(time_s, self._time_s)
             return
-        self._judged_session = self._session
+        self._judged_session = session
         if time_s < self._time_s:
             self._reset()
             first_number = self._tracker.next_number
@@ -267,10 +268,9 @@ class ChannelMonitor:
         found.track_ids = tracked.track_ids
         self.live_tracks = len(tracked.tracks)
         self.seen = verdict.packet.sequence, tracked.tracks
-        self.figures.tracks_ended += len(tracked.ended)
         scene = Scene(
             self._time_s,
-            self._session,
+            self._judged_session,
             verdict.packet.sequence,
             aspect,
             tracked.tracks,
@@ -362,7 +362,7 @@ class ChannelMonitor:
     def told(self) -> ChannelFigures:
         """What it has counted, for the metrics."""
         faults = tuple(kind.value for kind in self.faults)
-        return ChannelFigures(self.live_tracks, dict(self.figures.gate), faults)
+        return ChannelFigures(self.live_tracks, dict(self.gated), faults)
 
     @property
     def faults(self) -> tuple[EventKind, ...]:

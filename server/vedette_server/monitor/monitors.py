@@ -58,6 +58,7 @@ class Monitors:
         self._cascades = cascades
         self.publish = publish
         self.clock = clock
+        self._changing = threading.Lock()
         self._lock = threading.Lock()
         self._monitors: dict[str, ChannelMonitor] = {}
         self._closed = False
@@ -78,17 +79,21 @@ class Monitors:
             return tuple(self._monitors.values())
 
     def changed(self, channel: str, record: ChannelRecord | None) -> None:
-        """Take note of a channel that was made or changed, or that is gone."""
-        with self._lock:
+        """Take note of a channel that was made or changed, or that is gone; one change at a time."""
+        # Opening may read a folder: nobody who only looks waits for that.
+        with self._changing:
+            monitor = self._monitors.get(channel)
             if self._closed:
                 return
-            monitor = self._monitors.get(channel)
             if record is None:
+                with self._lock:
+                    self._monitors.pop(channel, None)
                 if monitor is not None:
-                    del self._monitors[channel]
                     monitor.close(self.clock())
             elif monitor is None:
-                self._monitors[channel] = self._open(record)
+                opened = self._open(record)
+                with self._lock:
+                    self._monitors[channel] = opened
             else:
                 monitor.change(record, self.clock())
 
@@ -100,7 +105,7 @@ class Monitors:
 
     def close(self) -> None:
         """End all that goes on; may be called twice."""
-        with self._lock:
+        with self._changing, self._lock:
             self._closed = True
             monitors, self._monitors = tuple(self._monitors.values()), {}
         for monitor in monitors:
@@ -155,15 +160,20 @@ class SessionWatcher:
 
     def look(self, answers: Sequence[Decoded]) -> None:
         """Look at what was decoded."""
-        if (monitor := self._monitors.get(self._channel)) is not None:
+        monitor = self._monitors.get(self._channel)
+        if monitor is not None and monitor.is_of(self._session):
             monitor.look(answers)
 
     def judge(self, verdict: Verdict) -> None:
         """Look at a verdict before it is told."""
         monitor = self._monitors.get(self._channel)
+        if monitor is None:
+            return
+        # First of all, and whatever fails behind: what is hidden is not told.
+        monitor.mask(verdict)
         # What was received before the monitor was there has no time.
-        if monitor is not None and verdict.packet.time_s:
-            monitor.judge(verdict, self._config.min_score)
+        if verdict.packet.time_s and monitor.is_of(self._session):
+            monitor.judge(verdict, self._session, self._config.min_score)
 
     def told(self, verdict: Verdict, index: int | None) -> None:
         """Take note that a verdict was numbered."""
