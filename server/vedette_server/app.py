@@ -161,7 +161,7 @@ class App:
             bell,
             version("vedette"),
             tracer,
-            is_taken=edge.pulls if edge is not None else lambda _channel: False,
+            admit=edge.admit if edge is not None else lambda _channel: None,
         )
         self._server = Server(settings, streams, SessionService(registry, authenticator), steering, others)
         return _Parts(self._server, streams, registry, engines, metrics, edge)
@@ -178,14 +178,15 @@ class App:
         if edge is not None:
             edge.start()
         self._tell_where(server, parts.metrics)
-        ticker = asyncio.create_task(self._tick(parts.streams, parts.registry, edge))
+        ticker = asyncio.create_task(self._tick(parts.streams, parts.registry))
         await self._stop.wait()
+        await self._drain(parts)
+        await server.stop(0.5)
         if edge is not None:
-            await edge.drain(self._settings.server.drain_grace_s)
-        await self._drain(server, parts.streams, parts.registry)
+            # What goes on is ended, and kept, while the loop still beats.
+            await asyncio.to_thread(edge.close)
         ticker.cancel()
         await asyncio.gather(ticker, return_exceptions=True)
-        await server.stop(0.5)
 
     def _open_engines(
         self, stack: contextlib.ExitStack, loop: asyncio.AbstractEventLoop, metrics: Metrics, tracer: Tracer | None
@@ -229,32 +230,38 @@ class App:
                     return
                 raise SettingsError(f"engines.preload: {error}") from error
 
-    async def _tick(self, streams: StreamService, registry: Registry, edge: MonitoringEdge | None) -> None:
+    async def _tick(self, streams: StreamService, registry: Registry) -> None:
         interval = self._settings.server.heartbeat_interval_s / TICKS_PER_HEARTBEAT
         told = True
         while True:
             await asyncio.sleep(min(interval, 1.0))
             streams.tick()
             registry.sweep()
-            if edge is not None:
-                await asyncio.to_thread(edge.monitoring.tick)
             # A run that hangs tells nobody: it has to be looked for.
             healthy = self._engines is None or self._engines.healthy
             if healthy != told and not self._stop.is_set():
                 await self._tell_health()
             told = healthy
 
-    async def _drain(self, server: Server, streams: StreamService, registry: Registry) -> None:
-        """Finish what is held within the grace, then end the rest."""
+    async def _drain(self, parts: _Parts) -> None:
+        """Finish what is held within the grace, then end the rest; who watches is told to the last."""
+        streams, registry, edge = parts.streams, parts.registry, parts.edge
         grace_s = self._settings.server.drain_grace_s
         _log.info("draining: %d channels, grace %g s", len(registry.live), grace_s)
-        await server.set_serving(serving=False)
+        await parts.server.set_serving(serving=False)
         streams.drain(grace_s)
+        hanging_up = asyncio.create_task(edge.hang_up(grace_s)) if edge is not None else None
         await self._wait_until_idle(streams, registry, grace_s)
+        if hanging_up is not None:
+            # A camera that does not answer has had its time.
+            hanging_up.cancel()
+            await asyncio.gather(hanging_up, return_exceptions=True)
         for session in registry.live:
             error = UnavailableError("DRAINING", "the server is shutting down")
             session.end("DRAINING", SkipReason.DRAINING, error)
         await self._wait_until_idle(streams, registry, LAST_WORDS_S)
+        if edge is not None:
+            await edge.drain()
 
     async def _wait_until_idle(self, streams: StreamService, registry: Registry, timeout_s: float) -> None:
         """Wait until nobody has anything to send or to hear: a session is over before its last verdict is sent."""
@@ -343,6 +350,8 @@ def _open_monitoring(
     settings: Settings, stack: contextlib.ExitStack, engines: Engines, pipeline: Pipeline, bell: Bell
 ) -> MonitoringEdge | None:
     if not settings.monitor.enabled:
+        if settings.sinks.file is not None:
+            raise SettingsError("sinks.file is set, but nothing is monitored: it needs monitor.state_dir (--state)")
         return None
     # Whoever monitors nothing pays for nothing.
     from vedette_server.monitoring_edge import MonitoringEdge  # noqa: PLC0415

@@ -23,6 +23,7 @@ from vedette_server.decode.limits import PictureLimits
 from vedette_server.errors import EvidenceError, SettingsError
 from vedette_server.evidence.clip import ClipLimits
 from vedette_server.evidence.collecting import EvidenceParts
+from vedette_server.evidence.recording import PREFIX
 from vedette_server.evidence.store import EvidenceStore
 from vedette_server.evidence.workers import EvidenceWorkers
 from vedette_server.metrics_monitoring import MonitoringFigures
@@ -96,7 +97,7 @@ class Monitoring:
             # Opened last, closed behind the writer: what is kept to the last is delivered, too.
             self.sinks: Deliverer | None = None
             stack.callback(self._close_sinks)
-            self.files = self._open_files()
+            self.files = self._open_files(stack)
             self.writer = EventWriter(self.store, capacity=settings.store.queue)
             self.desk = EventDesk(self.writer, self.feed, self.files)
             stack.callback(self._close_writer)
@@ -171,9 +172,12 @@ class Monitoring:
         if lost:
             _log.error("%d changes of events could not be kept: the store does not answer", lost)
 
-    def _open_files(self) -> EvidenceStore:
+    def _open_files(self, stack: contextlib.ExitStack) -> EvidenceStore:
         evidence = self._settings.evidence
         folder = evidence.dir or self.folder / "evidence"
+        if evidence.dir is not None:
+            # Else the folder of the state is held already.
+            stack.enter_context(StateDir(folder, "evidence.dir"))
         try:
             return EvidenceStore(folder, min_free_bytes=evidence.min_free_bytes, on_state=_say_disk)
         except EvidenceError as error:
@@ -229,10 +233,21 @@ class Monitoring:
             return None
 
     def _remove_orphans(self) -> None:
-        """Remove the files that no event and no recording names, as a crash leaves them."""
-        known = {segment.path for index in self._recordings().values() for segment in index.segments}
+        """Remove the files that no event names, as a crash leaves them.
+
+        Recordings name themselves: they stay, also of a channel that is not known just now. A store without any event
+        beside files is another one than theirs: then nothing is removed.
+        """
+        paths = self.files.paths
+        known = {path for path in paths if path.rpartition("/")[2].startswith(PREFIX)}
+        if self.store.end()[0] == 0 and len(known) < len(paths):
+            _log.error(
+                "there is no event in the store, but evidence: it stays as it is; is store.url the right one?",
+                extra={"store": self.store.place, "evidence": str(self.files.root)},
+            )
+            return
         try:
-            known |= named_of(self.store, [path for path in self.files.paths if path not in known])
+            known |= named_of(self.store, [path for path in paths if path not in known])
             removed = self.files.remove_orphans(known.__contains__)
         except (EvidenceError, StoreUnavailableError, StoreUnusableError) as error:
             _log.warning("files that no event names could not be removed", extra={"error": str(error)})

@@ -5,6 +5,8 @@ Lives on the event loop.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +26,7 @@ from vedette_server.cascade.check import check_stages
 from vedette_server.channels.labels import KnownLabels
 from vedette_server.channels.status import ChannelStatusView
 from vedette_server.decode.limits import PictureLimits
+from vedette_server.errors import ConflictError, NotFoundError
 from vedette_server.evidence.playable import Transcoder
 from vedette_server.evidence.seeking import RecordedFiles
 from vedette_server.metrics_monitoring import MonitoringExporter, MonitoringFigures
@@ -40,8 +43,6 @@ from vedette_server.sinks.file import load_sinks
 from vedette_server.watch.hub import ResultHub
 
 if TYPE_CHECKING:
-    import asyncio
-
     from vedette_server.evidence.recording import RecordingIndex
     from vedette_server.execute.engines import Engines
     from vedette_server.metrics import Metrics
@@ -51,6 +52,11 @@ if TYPE_CHECKING:
     from vedette_server.session.factory import SessionFactory
     from vedette_server.session.registry import Registry
     from vedette_server.settings import Settings
+
+
+_log = logging.getLogger(__name__)
+
+TICK_S = 1.0
 
 
 class MonitoringEdge:
@@ -89,6 +95,7 @@ class MonitoringEdge:
             self._cascades.close()
             raise
         self._puller: Puller | None = None
+        self._ticking: asyncio.Task[None] | None = None
         self._services: tuple[EventService, WatchService, ChannelService, SinkService] | None = None
 
     def serve(
@@ -111,6 +118,8 @@ class MonitoringEdge:
         settings, monitoring = self._settings, self.monitoring
         self._registry, self._loop = registry, loop
         self._puller = Puller(monitoring.catalogue, registry, factory, loop, _pull_options(settings))
+        # However a channel goes, its stream ends: else it would go on without its masks.
+        monitoring.catalogue.listen(lambda name, record: self._forget(name) if record is None else None)
         metrics.registry.register(MonitoringExporter(self._figures))
         limits = PictureLimits(settings.decode.max_width, settings.decode.max_height)
         transcoder = Transcoder(monitoring.files, settings.evidence.max_transcodes)
@@ -144,28 +153,54 @@ class MonitoringEdge:
         )
 
     def start(self) -> None:
-        """Call the cameras that the server calls itself; on the event loop."""
+        """Let time pass, and call the cameras that the server calls itself; on the event loop."""
+        self._ticking = asyncio.create_task(self._tick())
         if self._puller is not None:
             self._puller.start()
 
-    def pulls(self, channel: str) -> bool:
-        """Whether the server calls a channel's camera itself."""
-        return self._puller is not None and self._puller.pulls(channel)
+    def admit(self, channel: str) -> None:
+        """Let a client stream to a channel, or say why not.
 
-    async def drain(self, timeout_s: float) -> None:
-        """Hang up on cameras, and end those who watch or wait for a sink."""
+        Raises:
+            ConflictError: The server calls its camera itself.
+            NotFoundError: Nobody made it, and only channels that were made are taken.
+        """
+        if self._puller is not None and self._puller.pulls(channel):
+            message = f"channel {channel} has a source: the server calls its camera itself"
+            raise ConflictError("CHANNEL_HAS_SOURCE", message, channel=channel)
+        if self._settings.monitor.known_only and self.monitoring.catalogue.get(channel) is None:
+            message = f"channel {channel} is not known; this server takes only channels that were made"
+            raise NotFoundError("UNKNOWN_CHANNEL", message, channel=channel)
+
+    async def hang_up(self, timeout_s: float) -> None:
+        """Hang up on the cameras that the server calls."""
         if self._puller is not None:
             await self._puller.close(timeout_s)
+
+    async def drain(self) -> None:
+        """End those who watch or wait for a sink, when the last result was told."""
         if self._services is not None:
             self._services[1].drain()
             self._services[3].drain()
-
-    def close(self) -> None:
-        """End what goes on, and keep it; may be called twice."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, return_exceptions=True)
         for service in self._services or ():
             service.close()
+
+    def close(self) -> None:
+        """End what goes on, and keep it; takes its time, any thread; may be called twice."""
         self.monitoring.close()
         self._cascades.close()
+
+    async def _tick(self) -> None:
+        """Let time pass: apart from all else, since it may wait for the disk."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                await asyncio.to_thread(self.monitoring.tick)
+            except Exception:  # noqa: BLE001 - the next tick may go well
+                _log.exception("time could not pass for monitoring")
 
     def _status(self, channel: str) -> ChannelStatusView | None:
         session = self._registry.holder(channel)

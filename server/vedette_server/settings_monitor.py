@@ -28,6 +28,9 @@ class MonitorSettings:
     source_ca: Path | None = option(
         None, "Authorities that https and rtsps cameras must be signed by, PEM; none: any certificate is taken."
     )
+    known_only: bool = option(
+        False, "Take only streams of channels that were made: others would be analysed without rules and masks."
+    )
     max_sources: int = option(256, "Most cameras that the server calls itself.", low=0, high=10_000)
     max_crops: int = option(64, "Crops for second stages under way at once.", low=1, high=4096)
     max_watchers: int = option(256, "Most watchers at once.", low=1, high=100_000)

@@ -23,27 +23,28 @@ class StateDir:
 
     Args:
         path: The folder, made if it is missing, for its owner only.
+        setting: What names it.
 
     Raises:
         SettingsError: It cannot be used, or another server uses it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, setting: str = "monitor.state_dir") -> None:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise SettingsError(f"monitor.state_dir {str(path)!r} cannot be used: {error.strerror}") from error
+            raise SettingsError(f"{setting} {str(path)!r} cannot be used: {error.strerror}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
             if not isinstance(error, BlockingIOError):
                 why = f"it cannot be locked: {error.strerror}"
-                raise SettingsError(f"monitor.state_dir {str(path)!r} cannot be used: {why}") from error
+                raise SettingsError(f"{setting} {str(path)!r} cannot be used: {why}") from error
             raise SettingsError(
-                f"monitor.state_dir {str(path)!r} is used by another server; allowed: a folder of its own for each"
+                f"{setting} {str(path)!r} is used by another server; allowed: a folder of its own for each"
             ) from error
 
     def __enter__(self) -> Self:

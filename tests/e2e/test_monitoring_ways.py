@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import av
+import pytest
 
 from support_engines import publish_classifier
 from support_site import SCENE, SITE, all_complete, site, stream, until
 from support_streams import grey
-from vedette_client import Client, Policy, PullState, SkipReason
+from vedette_client import Client, ClientError, Policy, PullState, SkipReason
 from vedette_client.sources import open_source
 
 if TYPE_CHECKING:
@@ -99,3 +104,39 @@ async def test_a_file_of_json_lines_has_every_event_also_those_of_the_last_momen
         assert server.stop() == 0
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert {line["name"] for line in lines} >= events.keys()
+
+
+async def test_a_channel_that_is_taken_out_of_the_file_is_not_streamed_on_without_its_masks(tmp_path: Path) -> None:
+    with site(tmp_path, SITE + SITE.replace('"yard"', '"gate"'), "--known-only") as server:
+        streaming = asyncio.create_task(stream(server.address, seconds=30.0, pace=True))
+        await asyncio.sleep(1.0)
+        (tmp_path / "channels.toml").write_text(SITE.replace('"yard"', '"gate"'), encoding="utf-8")
+        with pytest.raises(ClientError, match="deleted"):
+            await asyncio.wait_for(streaming, 20)
+        with pytest.raises(ClientError, match="takes only channels that were made"):
+            await stream(server.address)
+        assert "removed=['yard']" in server.output
+
+
+async def test_told_to_stop_it_serves_no_more_at_once_though_a_camera_that_it_calls_is_silent(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        called = (
+            f'[[channels]]\nname = "deaf"\n[channels.source]\nurl = "http://127.0.0.1:{port}/x"\nengines = ["blobs"]\n'
+        )
+        with site(tmp_path, called, "--drain-grace-s", "30") as server:
+            await asyncio.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(server.wait_for, "draining")
+            with pytest.raises(ClientError):
+                await stream(server.address, "late", seconds=1.0)
+            server.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(server.process.wait, 20) == 0
+
+
+def test_sinks_without_anything_to_tell_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "sinks.toml").write_text('[[sinks]]\nname = "log"\nkind = "jsonl"\npath = "x.jsonl"\n')
+    command = [sys.executable, "-m", "vedette_server", "--port", "0", "--sinks", str(tmp_path / "sinks.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "needs monitor.state_dir" in done.stderr

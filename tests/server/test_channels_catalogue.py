@@ -443,12 +443,22 @@ def test_the_file_wins_over_a_kept_channel_until_it_no_longer_has_it(
     assert found is not None
     assert (found.display_name, found.from_file, found.revision) == ("from the file", True, 2)
     assert "the file's holds: gate" in caplog.text
-    assert rewrite(catalogue, file, "")
+    assert rewrite(catalogue, file, '[[channels]]\nname = "other"\n')
     back = catalogue.get("gate")
     assert back is not None
     assert (back.display_name, back.from_file, back.revision) == ("kept", False, 3)
-    assert told == [("gate", 3)]
+    assert told == [("gate", 3), ("other", 1)]
     assert catalogue.update(replace(back, display_name="x")).revision == 4
+
+
+def test_a_file_that_lost_all_its_channels_changes_nothing_and_is_told_of(
+    kept: Path, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalogue = catalogue_of(kept, file)
+    assert not rewrite(catalogue, file, "")
+    assert catalogue.get("gate") is not None
+    assert "channels not reloaded" in caplog.text
+    assert any("has no channel any more; it had 1" in str(vars(record)) for record in caplog.records)
 
 
 def test_a_channel_of_the_file_is_changed_only_there(kept: Path, file: Path) -> None:

@@ -220,3 +220,31 @@ def test_a_folder_that_cannot_be_made_or_locked_says_which_and_why(
     with pytest.raises(SettingsError, match="cannot be locked: No locks available"):
         StateDir(tmp_path / "state")
     assert not files_open(tmp_path)
+
+
+@pytest.mark.parametrize("why", ["not kept any more", "another store", "evidence is off"])
+def test_no_start_removes_what_another_configuration_has_kept(tmp_path: Path, why: str) -> None:
+    with opened(settings_in(tmp_path)) as monitoring:
+        monitoring.store.append([ended("kept", channel="gate")])
+    folder = tmp_path / "state" / "evidence" / "gate" / "2026-11-21"
+    folder.mkdir(parents=True)
+    (folder / "recording-1795280000000.mp4").write_bytes(b"recorded")
+    (folder / "kept.jpg").write_bytes(b"a picture")
+    more: dict[str, Any] = {}
+    if why == "another store":
+        more["store"] = {"url": f"sqlite:///{tmp_path}/other.db"}
+    if why == "evidence is off":
+        more["evidence"] = {"enabled": False}
+    opened(settings_in(tmp_path, **more)).close()
+    assert (folder / "recording-1795280000000.mp4").exists()
+    assert (folder / "kept.jpg").exists() == (why == "another store"), "no event names it"
+
+
+def test_two_servers_do_not_share_a_folder_of_evidence(tmp_path: Path) -> None:
+    shared = {"evidence": {"dir": tmp_path / "shared"}}
+    with (
+        opened(settings_in(tmp_path / "a", **shared)),
+        pytest.raises(SettingsError, match=r"evidence\.dir .* is used by another server"),
+    ):
+        opened(settings_in(tmp_path / "b", **shared))
+    opened(settings_in(tmp_path / "b", **shared)).close()

@@ -200,7 +200,7 @@ class ChannelCatalogue:
         """Read the file of channels again when it changed; to be called about once a second, not on the event loop.
 
         It is read when it was found the same twice running: whoever writes it is done then. A file that is broken, or
-        gone, is told in the log once, and the channels stay as they are.
+        gone, or has no channel any more, is told in the log once, and the channels stay as they are.
 
         Returns:
             Whether a channel changed.
@@ -216,6 +216,7 @@ class ChannelCatalogue:
             self._stamp = stamp
             with self._changing:
                 filed = self._from_file(self._file)
+                self._check_not_emptied(filed)
                 self._fault = ""
                 return self._replace_filed(filed)
         except SettingsError as error:
@@ -242,6 +243,11 @@ class ChannelCatalogue:
         self._kept = kept
         self._show()
 
+    def _check_not_emptied(self, filed: Mapping[str, ChannelRecord]) -> None:
+        """Refuse a file that lost all of its channels at once: a slip would end all that is watched."""
+        if self._filed and not filed:
+            raise SettingsError(f"channels {self._file}: has no channel any more; it had {len(self._filed)}")
+
     def _replace_filed(self, filed: dict[str, ChannelRecord]) -> bool:
         now_s, made = self._clock(), {}
         for name, record in filed.items():
@@ -255,6 +261,12 @@ class ChannelCatalogue:
         for name in self._filed.keys() - filed.keys() & self._kept.keys():
             # The kept one comes back: for whoever watches that is a change like any other.
             self._kept[name] = _numbered(self._kept[name], self._filed[name].revision + 1)
+        gone, new = sorted(self._filed.keys() - made.keys()), sorted(made.keys() - self._filed.keys())
+        changed = sorted(name for name in made.keys() & self._filed.keys() if made[name] is not self._filed[name])
+        # Of a channel that is gone nothing is watched any more.
+        (_log.warning if gone else _log.info)(
+            "channels reloaded", extra={"added": new, "changed": changed, "removed": gone}
+        )
         self._filed = made
         return self._show()
 

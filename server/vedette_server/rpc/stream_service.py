@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from vedette.v1 import stream_pb2_grpc
-from vedette_server.errors import ConflictError, InvalidError, RefusedError, UnavailableError
+from vedette_server.errors import InvalidError, RefusedError, UnavailableError
 from vedette_server.rpc.answers import config_in_effect
 from vedette_server.rpc.auth import Permission
 from vedette_server.rpc.convert import ConfigDefaults, apply_update, config_from_wire
@@ -52,7 +52,7 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         bell: Wakes writers.
         version: Version of the server.
         tracer: Records what is told and acknowledged; None: nobody does.
-        is_taken: Tells whether the server calls a channel's camera itself, so that nobody else may stream to it.
+        admit: Refuses channels that nobody may stream to, by their bare names.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         version: str,
         tracer: Tracer | None = None,
         *,
-        is_taken: Callable[[str], bool] = lambda _channel: False,
+        admit: Callable[[str], None] = lambda _channel: None,
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -76,7 +76,7 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
         self._bell = bell
         self._version = version
         self._tracer = tracer
-        self._is_taken = is_taken
+        self._admit = admit
         self._calls: set[StreamCall] = set()
         self._draining = False
         self._loads: dict[tuple[EngineRef, ...], asyncio.Task[None]] = {}
@@ -170,12 +170,7 @@ class StreamService(stream_pb2_grpc.StreamServiceServicer):
                 f"metadata {CHANNEL_KEY} is {shown}; it must be the config's channel {first.config.channel!r}",
             )
         self._authenticator.authorize(metadata, Permission.PUBLISH, config.channel)
-        if self._is_taken(config.channel):
-            raise ConflictError(
-                "CHANNEL_HAS_SOURCE",
-                f"channel {config.channel} has a source: the server calls its camera itself",
-                channel=config.channel,
-            )
+        self._admit(config.channel)
         return config, first.config
 
     async def _session(self, config: ChannelConfig, wire: stream_pb2.StreamConfig) -> Session:
