@@ -148,6 +148,24 @@ def test_a_better_picture_that_fails_leaves_the_first_whatever_the_cause(tmp_pat
     assert yard.states()["snapshot"] is READY
 
 
+def test_a_picture_that_failed_in_between_does_not_hide_which_files_the_next_replaces(tmp_path: Path) -> None:
+    yard = Yard(tmp_path)
+    yard.stream(2, shade=100)
+    event = yard.take(yard.event())
+    yard.workers.step()
+    first = yard.pieces()
+    for score, broken in ((0.7, True), (0.9, False)):
+        yard.stream(6)
+        index = yard.collector.ring.index_of(yard.sequence - 1)
+        assert index is not None
+        if broken:
+            yard.collector.ring.read(index, 1)[0].packet.data = b"no picture"
+        yard.take(replace(event, update_s=yard.at_s, peak_score=score, peak_sequence=yard.sequence - 1))
+        yard.workers.step()
+    (instead_of,) = [instead_of for change, instead_of in yard.told if change.snapshot == yard.pieces()["snapshot"]]
+    assert set(instead_of) == {first["snapshot"].path, first["annotated"].path}
+
+
 def test_a_picture_that_was_not_taken_yet_makes_room_for_the_better_one_and_leaves_nothing(tmp_path: Path) -> None:
     yard = Yard(tmp_path)
     yard.stream(2, shade=100)

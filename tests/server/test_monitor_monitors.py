@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import replace
 from fractions import Fraction
@@ -287,6 +288,35 @@ def test_a_picture_that_was_being_taken_while_the_policy_changed_is_not_shown(
 
     with pytest.raises(UnavailableError, match="changed just now"):
         Changing(park.monitors, LIMITS).take("gate", False, 0)
+
+
+def test_what_came_while_it_had_to_be_masked_is_never_shown_as_it_came(tmp_path: Path) -> None:
+    park = Park(tmp_path)
+    masked = replace(WATCH, masks=PRIVATE, evidence=EvidencePolicy.MASKED)
+    park.monitors.changed("gate", ChannelRecord("gate", watch=masked))
+    park.session().frame()
+    monitor = park.monitors.get("gate")
+    assert monitor is not None
+    assert monitor.collector is not None
+    ring = monitor.collector.ring
+    clear, taken = ring.clear, []
+
+    def asking() -> None:
+        with contextlib.suppress(UnavailableError):
+            taken.append(latest(park))
+
+    def clearing() -> None:
+        asker.start()
+        # Long enough for one that does not wait; one that waits is let go on behind the change.
+        asker.join(0.5)
+        clear()
+
+    asker = threading.Thread(target=asking)
+    ring.clear = clearing  # type: ignore[method-assign]
+    park.monitors.changed("gate", ChannelRecord("gate", watch=replace(masked, evidence=EvidencePolicy.ORIGINAL)))
+    asker.join(20)
+    assert not asker.is_alive()
+    assert [picture for picture in taken if picture[:, :28].max() >= 16] == []
 
 
 def test_what_another_session_saw_is_not_drawn_into_this_ones_picture(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from weakref import WeakSet
 from vedette_server.data.event import EventState, Evidence, EvidenceState
 from vedette_server.data.rules import EvidencePolicy
 from vedette_server.errors import EvidenceError
+from vedette_server.evidence.choosing import Chosen, allowed_by
 from vedette_server.evidence.clip import MEDIA_TYPE as VIDEO
 from vedette_server.evidence.clip import ClipLimits, ClipWriter
 from vedette_server.evidence.pixels import hidden
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
     from vedette_server.data.event import Event
     from vedette_server.data.format import VideoFormat
     from vedette_server.data.packet import Packet
-    from vedette_server.data.rules import Points, WatchConfig
+    from vedette_server.data.rules import WatchConfig
     from vedette_server.decode.limits import PictureLimits
+    from vedette_server.evidence.choosing import Allowed
     from vedette_server.evidence.clip import Clip
     from vedette_server.evidence.store import EvidenceStore
     from vedette_server.evidence.workers import EvidenceWorkers, Job
@@ -143,10 +145,23 @@ class Collector:
         return self._watch.evidence is not EvidencePolicy.NONE
 
     @property
-    def allowed(self) -> tuple[EvidencePolicy, tuple[Points, ...]]:
+    def allowed(self) -> Allowed:
         """What may be kept and shown, and what is blackened first: goes with the packets that the ring holds."""
-        watch = self._watch
-        return watch.evidence, hidden(watch)
+        with self._lock:
+            return allowed_by(self._watch)
+
+    def choose(self, sequence: int | None) -> Chosen | None:
+        """Choose a picture that may be shown: that of a packet, or where it is not held the latest; None: none is.
+
+        Chosen together with what may be shown: what came under one policy is never shown by another, and is not held
+        any more once another holds.
+        """
+        with self._lock:
+            index = None if sequence is None else self.ring.index_of(sequence)
+            if index is not None:
+                return Chosen(index, True, allowed_by(self._watch))
+            latest = self.ring.latest()
+            return None if latest is None else Chosen(latest.index, False, allowed_by(self._watch))
 
     def begin(self, fmt: VideoFormat, session: str = "") -> None:
         """Take the format of the packets that follow: those of a new session."""
@@ -208,14 +223,15 @@ class Collector:
     def change(self, record: ChannelRecord) -> None:
         """Go by another configuration from now on; under another policy nothing of what is held is used any more."""
         with self._lock:
-            before, self._watch = self.allowed, record.watch
-            if before != self.allowed:
+            if allowed_by(self._watch) != allowed_by(record.watch):
                 for under in self._under.values():
                     under.revoke()
                 for job in self._jobs:
                     job.cancel(_CHANGED)
+                # First of all: nothing that came under the one policy is ever held under the other.
                 self.ring.clear()
                 self._stop_recording(keep=False)
+            self._watch = record.watch
             if self._recording != record.recording:
                 self._recording = record.recording
                 self._stop_recording(keep=True)
@@ -273,7 +289,8 @@ class Collector:
         if index is None:
             # The picture before is better than none.
             return ()
-        if not latest.forgo():
+        if not latest.forgo() and latest.filed:
+            # One that failed replaced nothing: the event still tells of the one before it.
             under.told = latest
         if under.told is None:
             # Nothing was told yet: whatever becomes of this one is.

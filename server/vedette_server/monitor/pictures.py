@@ -58,24 +58,18 @@ class LatestPictures:
     def _take(
         self, monitor: ChannelMonitor, collector: Collector, annotated: bool, max_width: int
     ) -> tuple[bytes, float]:
-        # Before the picture is chosen: the ring holds none of those that came under another policy.
-        allowed = collector.allowed
         ring, watch = collector.ring, monitor.record.watch
-        index: int | None = None
-        boxes: tuple[Labelled, ...] = ()
         seen = monitor.seen if annotated else None
-        if seen is not None:
-            index = ring.index_of(seen[0])
+        chosen = collector.choose(None if seen is None else seen[0])
+        if chosen is None:
+            raise EvidenceError("no picture came yet")
+        boxes: tuple[Labelled, ...] = ()
+        if seen is not None and chosen.wanted:
             boxes = tuple(Labelled(track.box, f"{track.label} {track.score:.2f}") for track in seen[1] if track.seen)
-        if index is None:
-            latest, boxes = ring.latest(), ()
-            if latest is None:
-                raise EvidenceError("no picture came yet")
-            index = latest.index
-        pixels, time_s = self._decode(ring, index)
+        pixels, time_s = self._decode(ring, chosen.index)
         drawing = Drawing(boxes, watch.zones, watch.lines) if annotated else None
-        jpeg = take_snapshot(pixels, allowed[1], drawing, max_width=max_width or _WIDEST).jpeg
-        if collector.allowed != allowed:
+        jpeg = take_snapshot(pixels, chosen.allowed[1], drawing, max_width=max_width or _WIDEST).jpeg
+        if collector.allowed != chosen.allowed:
             raise EvidenceError("what may be shown was changed just now")
         return jpeg, time_s
 
