@@ -55,10 +55,12 @@ class Replayed:
     Attributes:
         delivered: Messages that were taken.
         kept: Messages that failed again and are kept.
+        reason: Why the last of those failed, in words; empty: none did, or the server is too old to say.
     """
 
     delivered: int
     kept: int
+    reason: str = ""
 
 
 class Sinks:
@@ -87,7 +89,7 @@ class Sinks:
         """
         request = sink_pb2.ReplayDeadLettersRequest(name=name)
         answer = await self._calls.ask("ReplayDeadLetters", request, timeout_s)
-        return Replayed(answer.delivered, answer.kept)
+        return Replayed(answer.delivered, answer.kept, answer.reason)
 
 
 def _from_wire(wire: sink_pb2.Sink) -> Sink:

@@ -39,7 +39,6 @@ from vedette_server.rpc.event_service import EventService
 from vedette_server.rpc.server import Service
 from vedette_server.rpc.sink_service import SinkService
 from vedette_server.rpc.watch_service import WatchService
-from vedette_server.sinks.file import load_sinks
 from vedette_server.watch.hub import ResultHub
 
 if TYPE_CHECKING:
@@ -79,8 +78,6 @@ class MonitoringEdge:
         self._settings = settings
         self._bell = bell
         self._hub = ResultHub(bell)
-        file = settings.sinks.file
-        self._sink_kinds = {} if file is None else {one.name: one.kind for one in load_sinks(file)}
         catalogue = engines.catalogue
         self._cascades = Cascades(engines, pipeline, most_under_way=settings.monitor.max_crops)
         try:
@@ -141,7 +138,7 @@ class MonitoringEdge:
             self._forget,
             streamed=self._streamed,
         )
-        sinks = SinkService(monitoring.sinks, authenticator, self._sink_kinds)
+        sinks = SinkService(monitoring.sinks, authenticator)
         self._services = events, watches, channels, sinks
         return (
             Service(_name(event_pb2, "Event"), partial(event_pb2_grpc.add_EventServiceServicer_to_server, events)),

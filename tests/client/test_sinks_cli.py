@@ -9,13 +9,16 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
 
 from support_serving import ServerProcess
 from support_sinks import Receiver, a_receiver
 from support_site import QUICK, SITE, all_complete, site, stream, until
 from support_watching import Says, serving
 from vedette_client import Client, RefusedError, Replayed, Sink
-from vedette_client.cli.sinks_pages import sinks_table, state_text
+from vedette_client.cli import terminal
+from vedette_client.cli.sinks_pages import sinks_notes, sinks_table, state_text
+from vedette_client.sinks import Sinks as AsyncSinks
 from vedette_client.sync import Client as BlockingClient
 
 if TYPE_CHECKING:
@@ -103,14 +106,16 @@ def test_the_list_says_how_each_sink_does(vedette: Says, served: Served) -> None
     assert said.code == 0
     assert title[0].startswith("sinks of 127.0.0.1:")
     assert heads == ["name", "kind", "delivered", "failed", "behind", "dead letters", "state"]
-    archive, desk, unmounted = found
+    archive, desk, unmounted, *_notes = found
     assert archive == ["archive", "jsonl", count, "0", "0", "0", "up to date"]
-    assert desk[:6] == ["desk", "webhook", "0", count, "0", count]
-    assert desk[6].startswith("failing: http://127.0.0.1:")
-    assert "400" in desk[6]
-    assert "to be replayed" in desk[6]
-    assert unmounted[:3] == ["unmounted", "jsonl", "0"]
-    assert "No such file or directory" in unmounted[6]
+    assert desk == ["desk", "webhook", "0", count, "0", count, "failing"]
+    assert (*unmounted[:3], unmounted[6]) == ("unmounted", "jsonl", "0", "failing")
+    failing, gave_up, missing = said.out.splitlines()[5:]
+    place = served.receiver.url.removesuffix("hook")
+    assert failing == f"desk: failing: {place}***: answered 400 Bad Request"
+    assert gave_up == f"desk: gave up {count}; put them through again: vedette sinks replay desk"
+    assert missing.startswith("unmounted: failing: file ")
+    assert missing.endswith("missing/events.jsonl: No such file or directory")
     assert len(served.archive.read_text().splitlines()) == served.messages > 0
 
 
@@ -118,7 +123,8 @@ def test_a_replay_that_is_refused_again_ends_with_one_and_then_all_is_taken(vede
     count = served.messages
     said = vedette("sinks", "replay", "desk")
     assert (said.code, said.out) == (1, f"desk: 0 delivered, {count} kept\n")
-    assert said.err == f"vedette sinks replay: desk: {count} failed again; the server's log says why\n"
+    place = served.receiver.url.removesuffix("hook")
+    assert said.err == f"vedette sinks replay: desk: {count} failed again: {place}***: answered 400 Bad Request\n"
     served.receiver.answer = lambda _request: (204, {})
     before = len(served.receiver.requests)
     said = vedette("sinks", "replay", "desk")
@@ -175,18 +181,48 @@ def test_a_server_without_sinks_says_so(tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "words", "notes"),
     [
-        ({}, "up to date"),
-        ({"lag": 3}, "catching up"),
-        ({"lag": 3, "failing": "down"}, "failing: down"),
-        ({"dead_letters": 2}, "up to date, gave up some, to be replayed"),
-        ({"dead_letters": 2, "dead_letters_lost": 7}, "up to date, gave up some, to be replayed, lost 7 for good"),
-        ({"failing": "a\x1b[2Jb"}, "failing: a\N{REPLACEMENT CHARACTER}[2Jb"),
+        ({}, "up to date", []),
+        ({"lag": 3}, "catching up", []),
+        ({"lag": 3, "failing": "down"}, "failing", ["desk: failing: down"]),
+        (
+            {"dead_letters": 2},
+            "up to date",
+            ["desk: gave up 2; put them through again: vedette sinks replay desk"],
+        ),
+        (
+            {"dead_letters": 2, "dead_letters_lost": 7},
+            "up to date",
+            [
+                "desk: gave up 2; put them through again: vedette sinks replay desk",
+                "desk: lost 7 for good: there were too many to be kept",
+            ],
+        ),
+        ({"failing": "a\x1b[2Jb"}, "failing", ["desk: failing: a\N{REPLACEMENT CHARACTER}[2Jb"]),
     ],
 )
-def test_a_state_is_told_in_words_the_worst_first(fields: dict[str, int], words: str) -> None:
-    assert state_text(Sink("desk", "mqtt", **fields)).plain == words  # type: ignore[arg-type]
+def test_a_state_is_told_in_words_and_the_rest_below_the_worst_first(
+    fields: dict[str, int], words: str, notes: list[str]
+) -> None:
+    sink = Sink("desk", "mqtt", **fields)  # type: ignore[arg-type]
+    assert state_text(sink).plain == words
+    assert [one.plain for one in sinks_notes([sink])] == notes
+
+
+def test_on_eighty_columns_no_row_and_no_address_is_broken(vedette: Says, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "https://desk.example/***: answered 503 Service Unavailable, and so on and so on until the line is over"
+    sinks = [Sink("name-of-a-sink", "webhook", 123_456, 1_234, 12_345, 1_234, 0, address), Sink("b", "mqtt")]
+
+    async def listed(_self: object) -> list[Sink]:
+        return sinks
+
+    monkeypatch.setattr(AsyncSinks, "list", listed)
+    monkeypatch.setattr(terminal, "console", lambda **_about: Console(width=80, highlight=False))
+    lines = vedette("sinks", "list").out.splitlines()
+    assert len(lines) == 2 + len(sinks) + 2
+    assert [len(row) for row in rows("\n".join(lines[1:4]))] == [7, 7, 7]
+    assert lines[4] == f"name-of-a-sink: failing: {address}"
 
 
 def test_a_figure_that_calls_for_somebody_stands_out() -> None:

@@ -95,8 +95,7 @@ async def a_site(
         feed = EventFeed(store.end()[0])
         with Deliverer(wanted, store, feed, folder / "sinks") as deliverer:
             sinks = None if receiver is None else deliverer
-            kinds = {one.name: one.kind for one in wanted}
-            service = SinkService(sinks, Authenticator(AuthSettings(tokens)), kinds, **more)
+            service = SinkService(sinks, Authenticator(AuthSettings(tokens)), **more)
             server = grpc.aio.server()
             sink_pb2_grpc.add_SinkServiceServicer_to_server(service, server)
             port = server.add_insecure_port("127.0.0.1:0")
@@ -174,6 +173,7 @@ async def test_what_was_refused_is_put_through_again_and_what_fails_again_is_kep
         refused -= {"a", "c"}
         replayed = await site.replay()
         assert (replayed.delivered, replayed.kept) == (2, 1)
+        assert replayed.reason.endswith("answered 400 Bad Request")
         assert (await site.listed())["desk"].dead_letters == 1
     assert [one.json["name"].rpartition("/")[2] for one in receiver.requests] == ["a", "b", "c"] * 2
 

@@ -8,8 +8,10 @@ import email.policy
 import hashlib
 import hmac
 import json
+import socket
 import ssl
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -128,9 +130,9 @@ def test_every_try_has_the_same_id(receiver: Receiver, make: Callable[..., Webho
 @pytest.mark.parametrize(
     ("status", "permanent", "of_sink"),
     [
-        *((status, True, False) for status in (400, 401, 403, 404, 410, 413, 422)),
-        *((status, False, False) for status in (408, 425, 500, 501)),
-        *((status, False, True) for status in (302, 308, 429, 502, 503, 504)),
+        *((status, True, False) for status in (400, 410, 413, 415, 422)),
+        *((status, False, False) for status in (408, 409, 425, 500, 501)),
+        *((status, False, True) for status in (302, 308, 401, 403, 404, 405, 407, 429, 502, 503, 504)),
     ],
 )
 def test_what_an_answer_means(
@@ -165,6 +167,107 @@ def test_a_server_that_hangs_is_left_after_the_timeout(receiver: Receiver, make:
         assert "no answer within 0.2 s" in error.message
     finally:
         go_on.set()
+
+
+class Dripping:
+    """A server of bare bytes that gives a line of its answer now and then, and would end it after `lines`.
+
+    Attributes:
+        hung_up: Set when the other side has closed the connection.
+    """
+
+    def __init__(self, lines: int = 100) -> None:
+        self._lines = lines
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.hung_up = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection, _address = self._listener.accept()
+        with connection:
+            connection.recv(65_536)
+            try:
+                connection.sendall(b"HTTP/1.1 204 No Content\r\n")
+                for index in range(self._lines):
+                    connection.sendall(f"x-{index}: y\r\n".encode())
+                    time.sleep(0.05)
+                connection.sendall(b"\r\n")
+            except OSError:
+                self.hung_up.set()
+
+    def close(self) -> None:
+        self._listener.close()
+        self._thread.join(10)
+
+
+def test_a_server_that_drips_its_answer_is_left_when_the_time_for_all_of_it_is_over(
+    make: Callable[..., WebhookSink],
+) -> None:
+    server = Dripping()
+    try:
+        error = refused(make(url=f"http://127.0.0.1:{server.port}/", timeout_s=0.4))
+        assert error.of_sink
+        assert "no answer within 0.4 s" in error.message
+        assert server.hung_up.wait(5), "the connection is closed"
+    finally:
+        server.close()
+
+
+def test_a_server_that_takes_a_message_too_slowly_is_left(make: Callable[..., WebhookSink]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        over = threading.Event()
+
+        def sip() -> None:
+            connection, _address = listener.accept()
+            with connection:
+                while not over.wait(0.1) and connection.recv(65_536):
+                    pass
+
+        thread = threading.Thread(target=sip, daemon=True)
+        thread.start()
+        sink = make(url=f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout_s=0.5, snapshot="multipart")
+        with pytest.raises(SinkError, match="no answer within") as caught:
+            sink.deliver([a_message(picture=bytes(8_000_000))])
+        assert caught.value.of_sink
+        over.set()
+        thread.join(10)
+
+
+def test_a_host_with_several_addresses_is_reached_by_any_of_them(
+    receiver: Receiver, make: Callable[..., WebhookSink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = socket.getaddrinfo
+
+    def two(host: str, *more: Any, **named: Any) -> Any:
+        names = ("127.0.0.2", "127.0.0.1") if host == "two.example" else (host,)
+        return [one for name in names for one in plain(name, *more, **named)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    make(url=f"http://two.example:{receiver.port}/").deliver([a_message()])
+    assert receiver.requests[0].headers["host"] == f"two.example:{receiver.port}"
+
+
+def test_a_host_without_an_address_is_down(make: Callable[..., WebhookSink]) -> None:
+    error = refused(make(url="http://nobody.invalid/"))
+    assert error.of_sink
+    assert error.message.startswith("http://nobody.invalid/: ")
+
+
+def test_a_proxy_is_asked_for_the_url(receiver: Receiver, make: Callable[..., WebhookSink]) -> None:
+    make(url="http://desk.example/hook", proxy=f"http://127.0.0.1:{receiver.port}").deliver([a_message()])
+    assert receiver.requests[0].path == "http://desk.example/hook"
+
+
+def test_what_comes_after_the_host_is_shown_nowhere(receiver: Receiver, make: Callable[..., WebhookSink]) -> None:
+    receiver.answer = lambda _request: (400, {})
+    sink = make(url=f"http://127.0.0.1:{receiver.port}/services/T0/hush")
+    assert refused(sink).message == f"http://127.0.0.1:{receiver.port}/***: answered 400 Bad Request"
+    for wrong in ("htps://hooks.example/services/T0/hush", "hooks.example/services/T0/hush"):
+        with pytest.raises(SettingsError) as caught:
+            make(url=wrong)
+        assert "hush" not in str(caught.value)
 
 
 def test_a_server_that_is_gone_and_comes_back_is_found_again(

@@ -23,14 +23,18 @@ app = typer.Typer(
 @connected
 async def list_command(client: Client) -> None:
     """List the server's sinks, and how delivering goes."""
-    from vedette_client.cli.sinks_pages import sinks_table  # noqa: PLC0415  other commands need no table
+    from vedette_client.cli.sinks_pages import sinks_notes, sinks_table  # noqa: PLC0415  other commands need no table
     from vedette_client.cli.terminal import WIDEST, console  # noqa: PLC0415
 
     sinks = await client.sinks.list()
     if not sinks:
         typer.echo("no sinks")
         return
-    console(file_width=WIDEST).print(sinks_table(sinks, f"sinks of {client.address}"))
+    page = console(file_width=WIDEST)
+    page.print(sinks_table(sinks, f"sinks of {client.address}"))
+    for note in sinks_notes(sinks):
+        # Not wrapped: an address that is broken can be neither read nor copied.
+        page.print(note, soft_wrap=True)
 
 
 @app.command("replay")
@@ -43,11 +47,14 @@ async def replay_command(
     ] = REPLAY_TIMEOUT_S,
 ) -> None:
     """Put a sink's dead letters through again, the oldest first; those that fail again are kept."""
+    from vedette_client.cli.events_lines import printable  # noqa: PLC0415
+
     replayed = await client.sinks.replay(name, timeout_s=timeout)
     if not replayed.delivered and not replayed.kept:
         typer.echo(f"{name}: no dead letters")
         return
     typer.echo(f"{name}: {replayed.delivered} delivered, {replayed.kept} kept")
     if replayed.kept:
-        say("vedette sinks replay", f"{name}: {replayed.kept} failed again; the server's log says why")
+        why = printable(replayed.reason) or "the server's log says why"
+        say("vedette sinks replay", f"{name}: {replayed.kept} failed again: {why}")
         raise typer.Exit(FAILED)

@@ -10,7 +10,7 @@ from rich.text import Text
 from vedette_client.cli.events_lines import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from vedette_client.sinks import Sink
 
@@ -22,7 +22,7 @@ def sinks_table(sinks: Sequence[Sink], title: str) -> Table:
     table.add_column("kind", no_wrap=True, overflow="ellipsis")
     for name in ("delivered", "failed", "behind", "dead letters"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state", overflow="fold")
+    table.add_column("state", no_wrap=True)
     for one in sinks:
         table.add_row(
             Text(printable(one.name), style="bold"),
@@ -37,19 +37,28 @@ def sinks_table(sinks: Sequence[Sink], title: str) -> Table:
 
 
 def state_text(sink: Sink) -> Text:
-    """Say in words how a sink does: what is worst first."""
-    words = Text()
+    """Say in a word or two how a sink does; `sinks_notes` has the rest."""
     if sink.failing:
-        words.append(f"failing: {printable(sink.failing)}", style="bold red")
-    elif sink.lag:
-        words.append("catching up", style="yellow")
-    else:
-        words.append("up to date", style="green")
-    if sink.dead_letters:
-        words.append(", ").append("gave up some, to be replayed", style="yellow")
-    if sink.dead_letters_lost:
-        words.append(", ").append(f"lost {sink.dead_letters_lost} for good", style="bold red")
-    return words
+        return Text("failing", style="bold red")
+    if sink.lag:
+        return Text("catching up", style="yellow")
+    return Text("up to date", style="green")
+
+
+def sinks_notes(sinks: Sequence[Sink]) -> Iterator[Text]:
+    """Say what there is to be told of each sink, one line each, what is worst first: a cell would be too narrow."""
+    for one in sinks:
+        if one.failing:
+            yield _note(one, f"failing: {printable(one.failing)}", "bold red")
+        if one.dead_letters:
+            words = f"gave up {one.dead_letters}; put them through again: vedette sinks replay {printable(one.name)}"
+            yield _note(one, words, "yellow")
+        if one.dead_letters_lost:
+            yield _note(one, f"lost {one.dead_letters_lost} for good: there were too many to be kept", "bold red")
+
+
+def _note(sink: Sink, words: str, style: str) -> Text:
+    return Text.assemble((printable(sink.name), "bold"), ": ", (words, style))
 
 
 def _count(number: int, style: str) -> Text:

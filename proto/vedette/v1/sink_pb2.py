@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vedette/v1/sink.proto\x12\nvedette.v1\"\x12\n\x10ListSinksRequest\"4\n\x11ListSinksResponse\x12\x1f\n\x05sinks\x18\x01 \x03(\x0b\x32\x10.vedette.v1.Sink\"(\n\x18ReplayDeadLettersRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x19ReplayDeadLettersResponse\x12\x11\n\tdelivered\x18\x01 \x01(\x04\x12\x0c\n\x04kept\x18\x02 \x01(\x04\"\x94\x01\n\x04Sink\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x11\n\tdelivered\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x05 \x01(\x04\x12\x19\n\x11\x64\x65\x61\x64_letters_lost\x18\x06 \x01(\x04\x12\x0b\n\x03lag\x18\x07 \x01(\x04\x12\x0f\n\x07\x66\x61iling\x18\x08 \x01(\t2\xb9\x01\n\x0bSinkService\x12H\n\tListSinks\x12\x1c.vedette.v1.ListSinksRequest\x1a\x1d.vedette.v1.ListSinksResponse\x12`\n\x11ReplayDeadLetters\x12$.vedette.v1.ReplayDeadLettersRequest\x1a%.vedette.v1.ReplayDeadLettersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15vedette/v1/sink.proto\x12\nvedette.v1\"\x12\n\x10ListSinksRequest\"4\n\x11ListSinksResponse\x12\x1f\n\x05sinks\x18\x01 \x03(\x0b\x32\x10.vedette.v1.Sink\"(\n\x18ReplayDeadLettersRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"L\n\x19ReplayDeadLettersResponse\x12\x11\n\tdelivered\x18\x01 \x01(\x04\x12\x0c\n\x04kept\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x94\x01\n\x04Sink\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x11\n\tdelivered\x18\x03 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x04\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x05 \x01(\x04\x12\x19\n\x11\x64\x65\x61\x64_letters_lost\x18\x06 \x01(\x04\x12\x0b\n\x03lag\x18\x07 \x01(\x04\x12\x0f\n\x07\x66\x61iling\x18\x08 \x01(\t2\xb9\x01\n\x0bSinkService\x12H\n\tListSinks\x12\x1c.vedette.v1.ListSinksRequest\x1a\x1d.vedette.v1.ListSinksResponse\x12`\n\x11ReplayDeadLetters\x12$.vedette.v1.ReplayDeadLettersRequest\x1a%.vedette.v1.ReplayDeadLettersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,9 +38,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=111
   _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=151
   _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=153
-  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=213
-  _globals['_SINK']._serialized_start=216
-  _globals['_SINK']._serialized_end=364
-  _globals['_SINKSERVICE']._serialized_start=367
-  _globals['_SINKSERVICE']._serialized_end=552
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=229
+  _globals['_SINK']._serialized_start=232
+  _globals['_SINK']._serialized_end=380
+  _globals['_SINKSERVICE']._serialized_start=383
+  _globals['_SINKSERVICE']._serialized_end=568
 # @@protoc_insertion_point(module_scope)

@@ -89,19 +89,23 @@ class ReplayDeadLettersResponse(_message.Message):
 
     DELIVERED_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     delivered: _builtins.int
     """Messages that were taken."""
     kept: _builtins.int
     """Messages that failed again and are kept."""
+    reason: _builtins.str
+    """Why the last of those failed, in words; empty: none did."""
     def __init__(
         self,
         *,
         delivered: _builtins.int = ...,
         kept: _builtins.int = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "kept", b"kept"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered", b"delivered", "kept", b"kept", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,8 +19,6 @@ from vedette_server.rpc.status import ending
 from vedette_server.rpc.steering import Hands
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import grpc
 
     from vedette_server.rpc.auth import Authenticator, Principal
@@ -43,7 +41,6 @@ class SinkService(sink_pb2_grpc.SinkServiceServicer):
     Args:
         sinks: The sinks; None: there are none. Stays its owner's.
         authenticator: Knows who may do what.
-        kinds: Of which kind each sink is, by name.
         longest_replay_s: A call waits so long for a replay, which then goes on by itself.
     """
 
@@ -51,13 +48,11 @@ class SinkService(sink_pb2_grpc.SinkServiceServicer):
         self,
         sinks: Deliverer | None,
         authenticator: Authenticator,
-        kinds: Mapping[str, str] | None = None,
         *,
         longest_replay_s: float = LONGEST_REPLAY_S,
     ) -> None:
         self._sinks = sinks
         self._authenticator = authenticator
-        self._kinds = kinds or {}
         self._longest_replay_s = longest_replay_s
         self._looks = Hands("looking at sinks", LOOKERS, LOOKS_WAITING)
         self._running: set[str] = set()
@@ -80,8 +75,10 @@ class SinkService(sink_pb2_grpc.SinkServiceServicer):
         """List the sinks, by name."""
         async with ending(context):
             self._let(context)
-            figures = {} if self._sinks is None else await self._looks.run(self._sinks.figures)
-            sinks = [_to_wire(name, self._kinds.get(name, ""), figures[name]) for name in sorted(figures)]
+            if self._sinks is None:
+                return sink_pb2.ListSinksResponse()
+            figures, kinds = await self._looks.run(self._sinks.figures), self._sinks.kinds
+            sinks = [_to_wire(name, kinds[name], figures[name]) for name in sorted(figures)]
             return sink_pb2.ListSinksResponse(sinks=sinks)
 
     async def ReplayDeadLetters(  # noqa: N802 - the contract's name
@@ -91,7 +88,9 @@ class SinkService(sink_pb2_grpc.SinkServiceServicer):
         async with ending(context):
             principal = self._let(context)
             replayed = await self._until_over(self._begin(request.name, principal))
-            return sink_pb2.ReplayDeadLettersResponse(delivered=replayed.delivered, kept=replayed.kept)
+            return sink_pb2.ReplayDeadLettersResponse(
+                delivered=replayed.delivered, kept=replayed.kept, reason=_words(replayed.reason)
+            )
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -174,5 +173,10 @@ def _to_wire(name: str, kind: str, figures: SinkFigures) -> sink_pb2.Sink:
         dead_letters=figures.dead_letters,
         dead_letters_lost=figures.dead_letters_lost,
         lag=figures.lag,
-        failing=figures.failing.encode("utf-8", "replace").decode("utf-8"),
+        failing=_words(figures.failing),
     )
+
+
+def _words(text: str) -> str:
+    """Give a text that the wire can bear: a plug-in may say anything."""
+    return text.encode("utf-8", "replace").decode("utf-8")

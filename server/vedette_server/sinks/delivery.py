@@ -26,7 +26,7 @@ from vedette_server.sinks.position import PositionFile
 from vedette_server.store.querying import EventFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -104,6 +104,7 @@ class Deliverer:
         self._channels = channels
         self._fetch = fetch_snapshot
         self._lines: dict[str, Line] = {}
+        self._kinds = {one.name: one.kind for one in sinks}
         self._ends: list[Callable[[], None]] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -131,6 +132,11 @@ class Deliverer:
     def names(self) -> tuple[str, ...]:
         """The names of the sinks."""
         return tuple(self._lines)
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """Of which kind each sink is, by name."""
+        return self._kinds
 
     def figures(self) -> dict[str, SinkFigures]:
         """Say what each sink has done so far, by name."""

@@ -121,7 +121,7 @@ class Table:
         if parts.username is not None or parts.password is not None:
             self.refuse(key, "(not shown)", f"{allowed}, no user or password in it: they have keys of their own")
         if parts.scheme not in schemes or not parts.hostname or any(one.isspace() for one in value):
-            self.refuse(key, value, allowed)
+            self.refuse(key, shown(parts) if parts.netloc else "(not shown)", allowed)
         return parts
 
     def secret(self, key: str) -> Secret | None:
@@ -178,3 +178,8 @@ class Table:
         if not value:
             raise SettingsError(f"{self.where}: {key} is {variable!r}, a variable that is not set; needed: the secret")
         return value
+
+
+def shown(url: SplitResult) -> str:
+    """Give a URL as it may be read by anybody: what comes after the host may be all that its owner has for a secret."""
+    return f"{url.scheme}://{url.netloc}{url.path if url.path in {'', '/'} and not url.query else '/***'}"

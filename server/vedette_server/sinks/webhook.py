@@ -5,9 +5,11 @@ Headers and signature are those of Standard Webhooks 1.0.0
 `webhook-timestamp`, and `webhook-signature: v1,BASE64` of HMAC-SHA256 over `{id}.{timestamp}.{body}`, several of them
 with a space in between while a key is replaced. The id is the same for every try: by it the receiver drops doubles.
 
-What an answer means: 2xx taken; 408 and 425 try again; 429, 502, 503, 504 and no answer: nothing is sent for a while,
-as `Retry-After` asks where there is one; other 5xx try again; other 4xx never again. A redirection is not followed,
-since it could lead a signed message and a token anywhere: it counts as down until the `url` is mended.
+What an answer means: 2xx taken; 400, 410, 413, 415, 422 never again: they speak of the message. 401, 403, 404, 405, 407
+speak of the way there (a token that is replaced, an ingress without its backend), 429, 502, 503, 504 and no answer in
+time of the receiver: nothing is sent for a while, as `Retry-After` asks where there is one. All others try again. A
+redirection is not followed, since it could lead a signed message and a token anywhere: it counts as down until the
+`url` is mended.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from vedette_server.sinks.base import SinkError
+from vedette_server.sinks.exchange import Exchange
 from vedette_server.sinks.webhook_settings import SnapshotForm
 
 if TYPE_CHECKING:
@@ -31,8 +34,8 @@ if TYPE_CHECKING:
     from vedette_server.sinks.base import EventMessage
     from vedette_server.sinks.webhook_settings import WebhookSettings
 
-_AGAIN = frozenset({408, 425})
-_AWAY = frozenset({429, 502, 503, 504})
+_PERMANENT = frozenset({400, 410, 413, 415, 422})
+_AWAY = frozenset({401, 403, 404, 405, 407, 429, 502, 503, 504})
 # Pictures that are larger are left out: a receiver that bears them is not to be expected.
 _MOST_SNAPSHOT_BYTES = 8 * 1024 * 1024
 
@@ -49,12 +52,10 @@ class WebhookSink:
         self._settings = settings
         self._clock = clock
         self._client = httpx.Client(
-            verify=settings.tls,
+            transport=Exchange(settings.tls, settings.proxy, settings.timeout_s),
             timeout=settings.timeout_s,
             follow_redirects=False,
             trust_env=False,
-            proxy=settings.proxy,
-            limits=httpx.Limits(max_connections=1),
             headers={"user-agent": "vedette"},
         )
 
@@ -123,10 +124,10 @@ class WebhookSink:
         words = f"{self._settings.shown_url}: answered {status} {response.reason_phrase}".rstrip()
         if response.is_redirect:
             raise SinkError(f"{words}; redirections are not followed, mend the url", of_sink=True)
-        again = status in _AGAIN or status in _AWAY or status < 400 or status >= 500
+        permanent = status in _PERMANENT
         away = status in _AWAY or status < 400
-        asked_s = retry_after_s(response.headers.get("retry-after", ""), self._clock()) if again else None
-        raise SinkError(words, permanent=not again, of_sink=away, retry_after_s=asked_s)
+        asked_s = None if permanent else retry_after_s(response.headers.get("retry-after", ""), self._clock())
+        raise SinkError(words, permanent=permanent, of_sink=away, retry_after_s=asked_s)
 
 
 def signature(key: bytes, signed: bytes) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vedette_server.errors import SettingsError
 from vedette_server.sinks.connecting import read_tls
+from vedette_server.sinks.table import shown
 
 if TYPE_CHECKING:
     import ssl
@@ -36,10 +37,10 @@ class WebhookSettings:
 
     Attributes:
         url: Where.
-        shown_url: The same without its query, for logs and errors.
+        shown_url: The same without its path, for logs and errors: to many receivers it is the secret.
         keys: Sign each message, the present one first; while a key is replaced there are two. Empty: not signed.
         token: Sent as a bearer token; None: none.
-        timeout_s: For connecting, and for each wait for an answer.
+        timeout_s: For one message: to connect, to send it and to have an answer.
         snapshot: How the annotated snapshot is sent along.
         tls: Whom is believed.
         proxy: A proxy's URL; None: none. The environment is not looked at.
@@ -74,7 +75,7 @@ def read_webhook(table: Table) -> WebhookSettings:
     proxy = table.url("proxy", ("http", "https")).geturl() if table.has("proxy") else None
     return WebhookSettings(
         url=parts.geturl(),
-        shown_url=parts._replace(query="", fragment="").geturl(),
+        shown_url=shown(parts),
         tls=read_tls(table),
         keys=tuple(key for key in (present, previous) if key is not None),
         token=token,
