@@ -13,12 +13,13 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import event as sqlalchemy_event
+from sqlalchemy import exc, text
 
 from support_store import (
     BEGIN_S,
@@ -34,10 +35,11 @@ from support_store import (
 from vedette_server.errors import SettingsError
 from vedette_server.store.changes import EvidenceChange, Outcome
 from vedette_server.store.database import VERSION_TABLE
-from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
+from vedette_server.store.errors import UNKNOWN, StoreUnavailableError, StoreUnusableError, translating
 from vedette_server.store.retaining import Retention
 from vedette_server.store.store import EventStore
 from vedette_server.store.tables import metadata
+from vedette_server.store.writer import EventWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -241,6 +243,55 @@ def test_a_full_disk_says_so_and_what_was_kept_can_be_read(url: str) -> None:
             connection.exec_driver_sql("PRAGMA max_page_count=1000000")
         assert store.append([an_event("big", detail="x" * 1_000_000)])[0].number == 2
         assert store.verify().findings == ()
+
+
+class _PassingError(Exception):
+    """What psycopg raises, as far as it is looked at."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__("for now")
+        self.sqlstate = sqlstate
+
+
+def _sqlite_error(name: str) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("for now")
+    error.sqlite_errorname = name
+    return error
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *(_sqlite_error(name) for name in ("SQLITE_NOMEM", "SQLITE_INTERRUPT", "SQLITE_NOSUCHTHING")),
+        *(_PassingError(state) for state in ("25P02", "55000", "F0000")),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("kind", [exc.OperationalError, exc.InternalError, exc.DBAPIError])
+def test_whatever_a_database_says_that_nobody_foresaw_may_pass(origin: Exception, kind: type[exc.DBAPIError]) -> None:
+    with pytest.raises(StoreUnavailableError, match="for now") as raised, translating("here"):
+        raise kind("INSERT", {}, origin)
+    assert raised.value.reason == UNKNOWN
+
+
+@pytest.mark.parametrize("name", ["SQLITE_NOMEM", "SQLITE_INTERRUPT"])
+def test_no_event_is_lost_while_the_database_fails_for_a_reason_that_nobody_foresaw(url: str, name: str) -> None:
+    failing = True
+    with EventStore(url) as store:
+
+        @sqlalchemy_event.listens_for(store.engine, "before_cursor_execute")
+        def fail(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+            if failing and statement.startswith("INSERT"):
+                raise exc.OperationalError(statement, {}, _sqlite_error(name))
+
+        with EventWriter(store, longest_pause_s=0.05) as writer:
+            for number in range(3):
+                writer.submit(an_event(f"e{number}"))
+            assert not writer.flush(0.3)
+            failing = False
+            assert writer.flush(20)
+            assert (writer.figures().kept, writer.figures().lost) == (3, 0)
+        assert store.end()[0] == 3
 
 
 def test_a_file_that_is_no_database_or_is_damaged_is_said_to_be_so(url: str, tmp_path: Path) -> None:

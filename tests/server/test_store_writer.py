@@ -13,7 +13,7 @@ from support_store import BEGIN_S, a_postgres, an_event, ended, ready
 from vedette_server.data.event import Event, EventState
 from vedette_server.errors import InvalidError
 from vedette_server.store.changes import EvidenceChange, Outcome, Stored
-from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
+from vedette_server.store.errors import UNKNOWN, StoreUnavailableError, StoreUnusableError
 from vedette_server.store.store import EventStore
 from vedette_server.store.waiting import Thinning, Waiting
 from vedette_server.store.writer import EventWriter
@@ -188,6 +188,95 @@ def test_a_change_that_a_fault_of_ours_stops_costs_no_other() -> None:
         assert writer.flush(20)
         assert writer.figures().lost == 1
     assert told == [("a", Outcome.ADDED), ("bad", Outcome.FAILED), ("b", Outcome.ADDED)]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailableError(UNKNOWN, "out of memory"), MemoryError()])
+def test_a_fault_that_nobody_foresaw_and_that_passes_costs_nothing(error: Exception) -> None:
+    # More than one change has strikes: a whole group, and each of it by itself, again and again.
+    gate, told = Gate([error] * 25), []
+    with EventWriter(gate, longest_pause_s=0.05) as writer:
+        for number in range(4):
+            writer.submit(an_event(f"{number}"), lambda stored: told.append(stored.event_id))
+        gate.open.set()
+        assert writer.flush(20)
+        figures = writer.figures()
+    assert sorted(told) == ["0", "1", "2", "3"]
+    assert (figures.kept, figures.lost, figures.failing) == (4, 0, "")
+
+
+class Poisoned(Gate):
+    """Keeps no group with what is bad in it, for a reason that nobody foresaw."""
+
+    def append(self, changes: Sequence[Change]) -> list[Stored]:
+        if any(one.event_id.startswith("bad") for one in changes):
+            self.entered.set()
+            raise StoreUnavailableError(UNKNOWN, "no idea")
+        return super().append(changes)
+
+
+def test_what_fails_by_itself_while_others_are_kept_is_given_up_with_what_is_told_of_it() -> None:
+    gate, told = Poisoned(), []
+    gate.open.set()
+    with EventWriter(gate, longest_pause_s=0.05) as writer:
+        for number in range(20):
+            for name in (f"good{number}", "bad") if number == 5 else (f"good{number}",):
+                writer.submit(an_event(name), lambda stored: told.append((stored.event_id, stored.outcome)))
+            writer.flush(0.06)
+        assert writer.flush(20)
+        figures = writer.figures()
+    assert [one for one in told if one[1] is Outcome.FAILED] == [("bad", Outcome.FAILED)]
+    assert (figures.kept, figures.lost, figures.failing) == (20, 1, "")
+
+
+def test_what_fails_while_nothing_else_comes_is_not_given_up_and_keeps_its_order() -> None:
+    gate = Poisoned()
+    gate.open.set()
+    writer = EventWriter(gate, longest_pause_s=0.01)
+    writer.submit(an_event("bad"))
+    writer.submit(EvidenceChange("bad"))
+    assert not writer.flush(0.3), "it may be the store"
+    assert writer.figures().lost == 0
+    assert "no idea" in writer.figures().failing
+    assert writer.close(0.1) == 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    names=st.lists(st.sampled_from("abc"), min_size=1, max_size=12),
+    faults=st.lists(st.sampled_from(["", "", UNKNOWN, "LOCKED"]), max_size=30),
+)
+def test_however_a_store_fails_that_works_in_the_end_each_events_changes_are_kept_in_order(
+    names: list[str], faults: list[str]
+) -> None:
+    class Flickering(Gate):
+        def append(self, changes: Sequence[Change]) -> list[Stored]:
+            if faults and (fault := faults.pop()):
+                raise StoreUnavailableError(fault, "for now")
+            return super().append(changes)
+
+    gate, told = Flickering(), []
+    gate.open.set()
+    with EventWriter(gate, group=3, longest_pause_s=0.0) as writer:
+        for number, name in enumerate(names):
+            writer.submit(ended(name, after_s=number), lambda stored: told.append(stored.outcome))
+        assert writer.flush(20)
+        lost = writer.figures().lost
+    assert len(gate.kept) == len(names) - lost
+    assert len(told) == len(names)
+    for name in "abc":
+        times = [one.update_s for one in gate.kept if isinstance(one, Event) and one.event_id == name]
+        assert times == sorted(times)
+
+
+def test_a_retry_that_is_refused_is_not_counted_again() -> None:
+    gate = Gate()
+    with EventWriter(gate, capacity=1) as writer:
+        busy(gate, writer)
+        assert writer.submit(ended("a")) is Thinning.REFUSED
+        for _ in range(5):
+            assert writer.submit(ended("a"), again=True) is Thinning.REFUSED
+        assert writer.figures().refused == 1
+        gate.open.set()
 
 
 def test_a_listener_that_fails_does_not_stop_the_writer(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,7 @@
 ```
 VedetteError
 ├── UnavailableError
-│   └── StoreUnavailableError   try again later: LOCKED, FULL, UNREACHABLE, IO_ERROR
+│   └── StoreUnavailableError   try again later: LOCKED, FULL, UNREACHABLE, IO_ERROR, UNKNOWN
 └── StoreUnusableError          somebody has to repair it: NEWER_SCHEMA, CORRUPT, READ_ONLY, GONE, REFUSED
 ```
 
@@ -41,6 +41,8 @@ class StoreUnusableError(VedetteError):
         self.reason = reason
 
 
+# The reason of what nobody foresaw: it may pass, or it may be what was to be kept.
+UNKNOWN = "UNKNOWN"
 # What a code begins with, our reason, whether it may pass by itself, what to do.
 _Codes = tuple[tuple[str, str, bool, str], ...]
 # https://sqlite.org/rescode.html
@@ -112,7 +114,8 @@ def _raise(place: str, error: Exception, origin: BaseException | None) -> NoRetu
         raise StoreUnavailableError(
             "UNREACHABLE", f"store {place}: it cannot be reached ({_first_line(origin)})"
         ) from error
-    raise error
+    # Out of memory, interrupted, in a state that another statement left behind: whatever it is, nothing is lost by it.
+    raise StoreUnavailableError(UNKNOWN, f"store {place}: it failed ({code or '-'}: {_first_line(origin)})") from error
 
 
 def _first_line(error: BaseException | None) -> str:

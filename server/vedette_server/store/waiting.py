@@ -44,11 +44,19 @@ class Thinning(StrEnum):
 
 @dataclass(slots=True)
 class Entry:
-    """A change that waits, and who is told when it is kept."""
+    """A change that waits, and who is told when it is kept.
+
+    Attributes:
+        change: What changed.
+        told: Who is told.
+        is_update: It may be thinned.
+        strikes: So often it could not be kept by itself while others could.
+    """
 
     change: Change
     told: list[Callable[[Stored], None]] = field(default_factory=list)
     is_update: bool = False
+    strikes: int = 0
 
 
 class Waiting:

@@ -4,6 +4,10 @@ One thread keeps what waits, many changes in one commit: while one commit waits 
 A store that fails is tried again until it takes the group, with growing pauses; meanwhile changes wait in the bounded
 queue (see `waiting.py` for what is thinned when it is full). Nobody is told of a change before its commit.
 
+Of a group that fails for a reason that nobody foresaw, each change is tried by itself, so that it costs no more than
+its cause. A change is given up as the cause only when it failed by itself several times while others were kept; while
+none is, it is the store that fails.
+
 Threads: any thread may call any method; callbacks of what is kept come from the writer's thread, in the order of the
 numbers, and must be quick.
 """
@@ -17,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 from vedette_server.store.changes import Outcome, Stored
-from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
+from vedette_server.store.errors import UNKNOWN, StoreUnavailableError, StoreUnusableError
 from vedette_server.store.store import check
 from vedette_server.store.waiting import Entry, Thinning, Waiting
 
@@ -33,6 +37,8 @@ DEFAULT_CAPACITY = 8192
 DEFAULT_GROUP = 256
 SHORTEST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
+# So often a change fails by itself, each time while others are kept, before it is given up.
+MOST_STRIKES = 3
 
 
 class Appends(Protocol):
@@ -52,8 +58,8 @@ class WriterFigures:
         kept: Changes that the store has answered for.
         coalesced: Updates that a later change of the same event has replaced.
         thinned: Updates that were dropped because the queue was full.
-        refused: Changes that were not taken because the queue was full.
-        lost: Changes dropped because of a fault of ours.
+        refused: Changes that found no room when they first came; who brought them may bring them again.
+        lost: Changes that were given up for good.
         failures: Times that the store has failed.
         failing: Why the store fails now; empty: it does not.
     """
@@ -93,6 +99,8 @@ class EventWriter:
         self._in_hand = 0
         self._counts = dict.fromkeys(("kept", "coalesced", "thinned", "refused", "lost", "failures"), 0)
         self._failing = ""
+        # Whether nobody knows why the group before failed.
+        self._doubtful = False
         self._closing = self._abandoned = False
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -105,7 +113,9 @@ class EventWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def submit(self, change: Change, on_committed: Callable[[Stored], None] | None = None) -> Thinning:
+    def submit(
+        self, change: Change, on_committed: Callable[[Stored], None] | None = None, *, again: bool = False
+    ) -> Thinning:
         """Take a change to be kept; returns at once.
 
         Args:
@@ -113,6 +123,7 @@ class EventWriter:
             on_committed: Told what became of it, once the commit is on the disk. Of an update that was coalesced
                 both are told of the later one. Of an update that has to make room for another change, the thread
                 that submits that one tells, with `Outcome.THINNED`.
+            again: Whether it was refused before; that was counted then.
 
         Raises:
             InvalidError: It cannot be kept.
@@ -120,10 +131,10 @@ class EventWriter:
         check(change)
         with self._changed:
             if self._closing:
-                self._counts["refused"] += 1
+                self._counts["refused"] += not again
                 return Thinning.REFUSED
             result, evicted = self._waiting.put(change, on_committed, self._in_hand)
-            if result is not Thinning.QUEUED:
+            if result is not Thinning.QUEUED and not (again and result is Thinning.REFUSED):
                 self._counts[result.value] += 1
             if evicted is not None:
                 self._counts["thinned"] += 1
@@ -162,62 +173,93 @@ class EventWriter:
         return len(self._waiting) + self._in_hand
 
     def _run(self) -> None:
-        while entries := self._next_group():
-            stored = self._keep(entries)
-            if stored is None:
-                return
-            for entry, one in zip(entries, stored, strict=True):
-                _tell(entry, one)
-            with self._changed:
-                self._in_hand = 0
-                self._changed.notify_all()
-
-    def _next_group(self) -> list[Entry]:
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._waiting) or self._closing)
-            entries = [] if self._abandoned else self._waiting.take(self._group)
-            self._in_hand = len(entries)
-            return entries
-
-    def _keep(self, entries: list[Entry]) -> list[Stored] | None:
-        """Keep a group, however often it has to be tried; None: it was given up because the writer closes."""
-        changes = [entry.change for entry in entries]
         pause_s = SHORTEST_PAUSE_S
-        while True:
-            try:
-                stored = self._append(changes)
-            except (StoreUnavailableError, StoreUnusableError) as error:
-                if not self._pause(error, pause_s):
-                    return None
+        left: list[Entry] = []
+        while entries := self._next_group(left):
+            left, error = self._keep(entries)
+            with self._changed:
+                self._in_hand = len(left)
+                self._changed.notify_all()
+            if error is None:
+                self._recovered()
+                pause_s = SHORTEST_PAUSE_S
+            elif self._pause(error, pause_s):
                 pause_s = min(pause_s * 2, self._longest_pause_s)
-                continue
-            with self._lock:
-                if self._failing:
-                    _log.info("event_store_recovered")
-                self._failing = ""
-                self._counts["kept"] += len(stored)
-            return stored
+            else:
+                return
 
-    def _append(self, changes: list[Change]) -> list[Stored]:
-        """Keep a group; where a fault of ours stops it, one by one, so that it costs no more than its cause."""
+    def _next_group(self, left: list[Entry]) -> list[Entry]:
+        """Give what is left of the group before; where nothing is, wait for some."""
+        with self._changed:
+            if not left:
+                self._changed.wait_for(lambda: len(self._waiting) or self._closing)
+            # Beside what is left, one more shows whether it is the store that fails; the others may be thinned yet.
+            room = min(int(self._doubtful), self._group - len(left)) if left else self._group
+            more = [] if self._abandoned else self._waiting.take(room)
+            self._in_hand = len(left) + len(more)
+            return left + more
+
+    def _keep(self, entries: list[Entry]) -> tuple[list[Entry], Exception | None]:
+        """Keep a group; return those that are to be tried again, and why."""
         try:
-            return list(self._store.append(changes))
-        except (StoreUnavailableError, StoreUnusableError):
-            raise
+            self._kept(entries, self._store.append([entry.change for entry in entries]))
+        except (StoreUnavailableError, StoreUnusableError) as error:
+            self._doubtful = error.reason == UNKNOWN
+            if not self._doubtful:
+                return entries, error
         except Exception:  # noqa: BLE001 - it is logged, and its cause is looked for
             _log.exception("event_group_failed")
-        stored: list[Stored] = []
-        for change in changes:
+        else:
+            return [], None
+        return self._keep_each(entries)
+
+    def _keep_each(self, entries: list[Entry]) -> tuple[list[Entry], Exception | None]:
+        """Keep a group one by one, each event's changes in their order; see `_keep`."""
+        self._doubtful = True
+        left: dict[str, list[Entry]] = {}
+        error: Exception | None = None
+        proven = False
+        for number, entry in enumerate(entries):
+            if behind := left.get(entry.change.event_id):
+                behind.append(entry)
+                continue
             try:
-                stored += self._store.append([change])
-            except (StoreUnavailableError, StoreUnusableError):
-                raise
-            except Exception:  # noqa: BLE001 - the other channels' events are still to be kept
-                _log.exception("event_lost", extra={"event_id": change.event_id})
-                with self._lock:
-                    self._counts["lost"] += 1
-                stored.append(Stored(Outcome.FAILED, change.event_id))
-        return stored
+                self._kept([entry], self._store.append([entry.change]))
+                proven = True
+            except (StoreUnavailableError, StoreUnusableError, MemoryError) as fault:
+                if getattr(fault, "reason", UNKNOWN) != UNKNOWN:
+                    return [*_flat(left), *entries[number:]], fault
+                error, left[entry.change.event_id] = fault, [entry]
+            except Exception as fault:  # noqa: BLE001 - the other channels' events are still to be kept
+                self._lost(entry, fault)
+        if proven and error is not None:
+            self._strike(left, error)
+        return _flat(left), error if any(left.values()) else None
+
+    def _strike(self, left: dict[str, list[Entry]], error: Exception) -> None:
+        """Give up what has failed too often while others were kept."""
+        for behind in left.values():
+            behind[0].strikes += 1
+            if behind[0].strikes >= MOST_STRIKES:
+                self._lost(behind.pop(0), error)
+
+    def _kept(self, entries: list[Entry], stored: Sequence[Stored]) -> None:
+        with self._lock:
+            self._counts["kept"] += len(stored)
+        for entry, one in zip(entries, stored, strict=True):
+            _tell(entry, one)
+
+    def _lost(self, entry: Entry, fault: BaseException) -> None:
+        _log.error("event_lost", extra={"event_id": entry.change.event_id}, exc_info=fault)
+        with self._lock:
+            self._counts["lost"] += 1
+        _tell(entry, Stored(Outcome.FAILED, entry.change.event_id))
+
+    def _recovered(self) -> None:
+        with self._lock:
+            if self._failing:
+                _log.info("event_store_recovered")
+            self._failing = ""
 
     def _pause(self, error: Exception, pause_s: float) -> bool:
         """Wait before the next try; False: the writer closes and nobody waits any more."""
@@ -236,3 +278,7 @@ def _tell(entry: Entry, stored: Stored) -> None:
             told(stored)
         except Exception:  # noqa: BLE001 - a listener that fails must not stop the store
             _log.exception("event_listener_failed", extra={"event_id": stored.event_id})
+
+
+def _flat(groups: dict[str, list[Entry]]) -> list[Entry]:
+    return [entry for group in groups.values() for entry in group]
