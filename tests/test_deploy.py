@@ -49,6 +49,12 @@ def test_the_files_have_no_fault() -> None:
     assert check_deploy.faults(ROOT) == []
 
 
+def test_events_that_only_wait_for_room_raise_no_alarm_that_they_are_lost() -> None:
+    rules = (ROOT / "deploy/alerts.yaml").read_text("utf-8")
+    outcomes = re.findall(r"vedette_event_changes_total\{outcome(=~?)\"([^\"]*)\"", rules)
+    assert outcomes == [("=", "lost")]
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "says"),
     [

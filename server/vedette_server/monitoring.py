@@ -143,7 +143,7 @@ class Monitoring:
         return MonitoringFigures(
             {one.name: one.told for one in self.monitors.all()},
             self.desk.counts,
-            replace(writer, waiting=writer.waiting + self.desk.owed),
+            replace(writer, waiting=writer.waiting + self.desk.owed, lost=writer.lost + self.desk.lost),
             self.feed.length,
             self.files.total_bytes(),
             bool(self.files.trouble),
@@ -171,6 +171,8 @@ class Monitoring:
         lost = self.writer.close(LAST_WRITES_S) + self.desk.owed
         if lost:
             _log.error("%d changes of events could not be kept: the store does not answer", lost)
+        if before := self.desk.lost + self.writer.figures().lost:
+            _log.error("%d changes of events were lost while it ran", before)
 
     def _open_files(self, stack: contextlib.ExitStack) -> EvidenceStore:
         evidence = self._settings.evidence

@@ -162,6 +162,33 @@ def test_what_is_owed_is_bounded_and_what_is_lost_beyond_it_is_logged_once_and_l
     desk.close()
 
 
+def test_what_is_lost_is_counted_and_what_is_only_brought_again_is_not(tmp_path: Path) -> None:
+    for most_owed in (8192, 5):
+        folder = tmp_path / str(most_owed)
+        folder.mkdir()
+        desk = Desk(folder, most_owed=most_owed)
+        desk.gate.open = False
+        for number in range(80):
+            desk.desk.take([ended(f"e{number}")], None, lambda _event: True)
+        refused = desk.writer.figures().refused
+        for _ in range(30):
+            assert not desk.desk.pay()
+        assert desk.writer.figures().refused == refused, "that was counted when it first came"
+        desk.gate.open = True
+        desk.settle()
+        kept = len(desk.events())
+        assert desk.desk.lost == 80 - kept
+        assert (kept == 80) == (most_owed > 80)
+        desk.close()
+
+
+def test_an_event_that_cannot_be_kept_at_all_counts_as_lost(desk: Desk) -> None:
+    desk.desk.take([ended("e1", start_s=float("inf")), ended("e2")], None, lambda _event: True)
+    desk.settle()
+    assert desk.desk.lost == 1
+    assert [event.event_id for event in desk.events()] == ["e2"]
+
+
 def test_no_evidence_reaches_the_store_before_its_event_with_threads_and_a_store_that_fails(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     workers = EvidenceWorkers(threads=3)

@@ -190,6 +190,16 @@ def test_what_was_owed_to_a_slow_store_is_kept_before_the_end(tmp_path: Path) ->
         assert len(store.query(size=1000).events) == 500
 
 
+def test_what_was_lost_is_among_the_figures_and_said_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(settings_in(tmp_path)) as monitoring:
+        monitoring.desk.take([ended("e1", channel="gate", start_s=float("inf"))], None, lambda _event: False)
+        assert monitoring.figures.writer.lost == 1
+        assert "were lost" not in caplog.text
+    assert "1 changes of events were lost" in caplog.text
+
+
 # -- the folder --
 
 

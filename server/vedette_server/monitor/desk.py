@@ -4,7 +4,7 @@ What the store has taken is told to whoever follows (`store/feed.py`); a file wh
 tells of another one by now, is removed. Nothing here waits: what finds no room in the writer's queue is thinned as
 `store/waiting.py` says. What may not be thinned is owed: it is brought again, in its order, when there is room, so
 that no event stays open and no evidence pending because the store was slow for a while. What is owed is bounded, too;
-beyond that it is lost, and that is logged.
+beyond that it is lost, and that is counted and logged.
 
 Threads: any.
 """
@@ -58,6 +58,7 @@ class EventDesk:
         self._owed: deque[tuple[Change, Callable[[Stored], None]]] = deque()
         self._owed_of: Counter[str] = Counter()
         self._paying = threading.Lock()
+        self._lost = 0
         self._losing = False
 
     @property
@@ -70,6 +71,11 @@ class EventDesk:
     def owed(self) -> int:
         """How many changes wait for room in the writer's queue."""
         return len(self._owed)
+
+    @property
+    def lost(self) -> int:
+        """How many changes were given up: too much was owed, or they cannot be kept."""
+        return self._lost
 
     def take(self, events: Sequence[Event], collector: Collector | None, wants: Callable[[Event], bool]) -> None:
         """Take what a channel's events have become.
@@ -85,6 +91,7 @@ class EventDesk:
             try:
                 taken = self._submit(ready, self._told)
             except InvalidError:
+                self._lose()
                 _log.exception("an event cannot be kept", extra={"channel": event.channel, "rule": event.rule})
                 continue
             if collector is not None and taken:
@@ -139,6 +146,7 @@ class EventDesk:
             if not losing:
                 self._owed.append((change, told))
                 self._owed_of[change.event_id] += 1
+            self._lost += losing
             first, self._losing = losing and not self._losing, losing
         if first:
             _log.error("events are lost: the store has not taken any for too long")
@@ -151,8 +159,9 @@ class EventDesk:
                 return False
             change, told = self._owed.popleft()
         try:
-            taken = self._writer.submit(change, told) is not Thinning.REFUSED
+            taken = self._writer.submit(change, told, again=True) is not Thinning.REFUSED
         except InvalidError:
+            self._lose()
             _log.exception("an event cannot be kept", extra={"event_id": change.event_id})
             taken = True
         with self._lock:
@@ -163,6 +172,10 @@ class EventDesk:
             if not self._owed_of[change.event_id]:
                 del self._owed_of[change.event_id]
         return True
+
+    def _lose(self) -> None:
+        with self._lock:
+            self._lost += 1
 
     def _told(self, stored: Stored) -> None:
         self._feed.told(stored)
