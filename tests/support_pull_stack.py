@@ -137,7 +137,9 @@ class Stack:
         return list(self.factory.fed[name])
 
 
-OPTIONS = PullOptions(timeout_s=10.0, first_wait_s=0.05, longest_wait_s=0.2, good_stretch_s=30.0)
+OPTIONS = PullOptions(
+    timeout_s=10.0, first_wait_s=0.05, longest_wait_s=0.2, good_stretch_s=30.0, hosts=("127.0.0.0/8",)
+)
 
 
 @contextlib.asynccontextmanager

@@ -245,6 +245,8 @@ def _pull_options(settings: Settings) -> PullOptions:
         max_age_s=settings.channels.max_age_s,
         max_packet_bytes=settings.server.max_packet_bytes,
         ca_file=settings.monitor.source_ca,
+        hosts=settings.monitor.source_hosts,
+        playlists=settings.monitor.source_playlists,
     )
 
 

@@ -28,6 +28,14 @@ class MonitorSettings:
     source_ca: Path | None = option(
         None, "Authorities that https and rtsps cameras must be signed by, PEM; none: any certificate is taken."
     )
+    source_hosts: tuple[str, ...] = option(
+        (),
+        "Hosts that may be called for a source: names with *, networks; none: all but loopback and link-local ones.",
+        flag="--source-host",
+    )
+    source_playlists: bool = option(
+        False, "Open HLS playlists of sources; they may name any host.", flag="--source-playlists"
+    )
     known_only: bool = option(
         False, "Take only streams of channels that were made: others would be analysed without rules and masks."
     )

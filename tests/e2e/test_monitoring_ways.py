@@ -124,7 +124,7 @@ async def test_told_to_stop_it_serves_no_more_at_once_though_a_camera_that_it_ca
         called = (
             f'[[channels]]\nname = "deaf"\n[channels.source]\nurl = "http://127.0.0.1:{port}/x"\nengines = ["blobs"]\n'
         )
-        with site(tmp_path, called, "--drain-grace-s", "30") as server:
+        with site(tmp_path, called, "--drain-grace-s", "30", "--source-host", "127.0.0.0/8") as server:
             await asyncio.sleep(0.5)
             server.process.send_signal(signal.SIGTERM)
             await asyncio.to_thread(server.wait_for, "draining")

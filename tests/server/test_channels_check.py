@@ -22,6 +22,7 @@ from vedette_server.data.channel import ChannelRecord, RecordingConfig, Retentio
 from vedette_server.data.config import EngineRef
 from vedette_server.data.rules import Crowd, Dwell, Enter, EvidencePolicy, Occupancy, Rule, ScheduleSpan, Zone
 from vedette_server.errors import InvalidError, SettingsError
+from vedette_server.pull.secrets import shown_url
 from vedette_server.rpc.convert_channel import record_from_wire, record_to_wire
 
 if TYPE_CHECKING:
@@ -210,6 +211,37 @@ def test_an_address_without_a_hidden_password_is_taken_as_it_is() -> None:
         assert with_kept_secrets(url, None) == url
         assert with_kept_secrets(url, SECRET_URL) == url
     assert with_kept_secrets(SHOWN_URL, SECRET_URL) == SECRET_URL
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://admin:***@cam/stream?=***",
+        "http://admin:***@cam/stream?channel=1&x=***",
+        "http://admin:***@cam/***?=***",
+        "http://admin:***@cam/stream?token=***&token=***",
+    ],
+)
+def test_a_hidden_password_is_never_put_where_it_is_none(url: str) -> None:
+    with pytest.raises(InvalidError) as caught:
+        with_kept_secrets(url, "http://admin:S3cret@cam/stream?token=other")
+    assert caught.value.reason == "HIDDEN_PASSWORD"
+    assert "S3cret" not in caught.value.message
+
+
+_texts = st.text("sec:/?#@&;=_*", min_size=1, max_size=8)
+
+
+@given(_texts, _texts, st.sampled_from(["?p={}", "?channel={}", "/{}", "?p=***{}", "#{}", "/user=a_psw={}_channel=1"]))
+@settings(deadline=None)
+def test_what_is_kept_is_shown_by_no_change(password: str, more: str, tail: str) -> None:
+    kept = f"http://admin:{password}@cam/stream?p={password}"
+    new = f"http://admin:***@cam/stream{tail.format('***')}{more}"
+    try:
+        filled = with_kept_secrets(new, kept)
+    except InvalidError:
+        return
+    assert shown_url(filled) == shown_url(new)
 
 
 def test_streams_have_the_defaults_of_the_contract() -> None:

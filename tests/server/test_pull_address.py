@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vedette_server.errors import InvalidError
-from vedette_server.pull.address import Kind, check_url, shown_url
+from vedette_server.pull.address import Kind, check_url
+from vedette_server.pull.secrets import HIDDEN, hidden_parts, shown_url
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,6 +105,19 @@ def test_a_file_url_is_taken_literally_or_not_at_all(url: str, tmp_path: Path) -
         ("http://cam/v?accessToken=s3cret", "http://cam/v?accessToken=***"),
         ("http://cam/v?p=s3cret#x", "http://cam/v?p=***#x"),
         ("http://cam/mail@example.com", "http://cam/mail@example.com"),
+        ("rtsp://a:12?34@cam/1", "rtsp://a:***@cam/1"),
+        ("https://[::1]:8443/x@y", "https://[::1]:8443/x@y"),
+        (
+            "rtsp://10.0.0.2:554/user=admin_password=s3cr_et/x_channel=1_stream=0.sdp?real_stream",
+            "rtsp://10.0.0.2:554/user=admin_password=***_channel=1_stream=0.sdp?real_stream",
+        ),
+        ("rtsp://cam/user=a&password=s3cret&channel=1", "rtsp://cam/user=a&password=***&channel=1"),
+        ("http://cam/v.cgi?loginuse=me&loginpas=s3cret", "http://cam/v.cgi?loginuse=me&loginpas=***"),
+        ("rtsp://cam/live?user=a&psw=s3cret", "rtsp://cam/live?user=a&psw=***"),
+        ("http://cam/cgi?usr=admin&pswd=s3cret", "http://cam/cgi?usr=admin&pswd=***"),
+        ("http://cam/v?code=s3cret?x&Channel=1&subtype=0", "http://cam/v?code=***&Channel=1&subtype=0"),
+        ("http://cam/v?stream=1_pwd=s3cret_channel=2", "http://cam/v?stream=1_pwd=***_channel=2"),
+        ("http://cam/v?=s3cret", "http://cam/v?=***"),
     ],
 )
 def test_passwords_are_not_shown(url: str, shown: str) -> None:
@@ -109,8 +125,27 @@ def test_passwords_are_not_shown(url: str, shown: str) -> None:
     assert check_url(url, ()).shown == shown
 
 
-@pytest.mark.parametrize("url", ["ftp://me:s3cret@cam/1", "rtsp://me:s3cret/x@cam/1", "rtsp://me:s3cret@cam:s3cret/1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://me:s3cret@cam/1",
+        "rtsp://me:s3cret/x@cam/1",
+        "rtsp://me:s3cret@cam:s3cret/1",
+        "rtsp:me:s3cret@cam/1",
+        "rtsp:/me:s3cret@cam/1",
+        "me:s3cret@cam/1",
+        "rtsp://me:12/s3cret@c am/1",
+    ],
+)
 def test_a_refusal_does_not_tell_the_password(url: str) -> None:
     with pytest.raises(InvalidError) as refused:
         check_url(url, ())
     assert "s3cret" not in refused.value.message
+
+
+@settings(max_examples=300)
+@given(st.text("ab:/?#@&;=_*p", max_size=24), st.sampled_from(["rtsp://", "http://u:p@h/", "http://h/v?channel=", ""]))
+def test_what_is_shown_is_shown_the_same_again(rest: str, begin: str) -> None:
+    shown = shown_url(begin + rest)
+    assert shown_url(shown) == shown
+    assert all(shown[one.begin : one.end] == HIDDEN for one in hidden_parts(shown))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vedette_server.data.format import VideoFormat
     from vedette_server.data.packet import Packet
 
-PATIENT = PullOptions(timeout_s=8.0)
+PATIENT = PullOptions(timeout_s=8.0, hosts=("127.0.0.0/8",))
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
     from vedette_server.data.packet import Packet
 
-PATIENT, QUICK = PullOptions(timeout_s=10.0), PullOptions(timeout_s=0.5)
+PATIENT = PullOptions(timeout_s=10.0, hosts=("*", "127.0.0.0/8"))
+QUICK = replace(PATIENT, timeout_s=0.5)
+LISTS = replace(PATIENT, playlists=True)
 
 
 @contextlib.contextmanager
@@ -149,12 +151,24 @@ def test_a_playlist_is_read_over_http_and_reaches_nothing_else(tmp_path: Path) -
     (served / "file.m3u8").write_text(f"{head}{secret.as_uri()}{tail}")
     (served / "data.m3u8").write_text(f"{head}data:video/mp2t;base64,{inline}{tail}")
     with web(served) as url:
-        with opened(f"{url}/good.m3u8") as source:
+        with opened(f"{url}/good.m3u8", options=LISTS) as source:
             assert source.bursts
             assert datas(list(source.packets())) == in_container(served / "part.ts")
         for name in ("file", "data"):
             with pytest.raises(SourceError):
-                Source(check_url(f"{url}/{name}.m3u8", ()), PATIENT)
+                Source(check_url(f"{url}/{name}.m3u8", ()), LISTS)
+
+
+def test_a_playlist_is_opened_only_where_the_settings_allow_it(tmp_path: Path) -> None:
+    write_clip(tmp_path / "part.ts")
+    text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\npart.ts\n#EXT-X-ENDLIST\n"
+    for name in ("live.m3u8", "live"):
+        (tmp_path / name).write_text(text)
+    with web(tmp_path) as url:
+        with pytest.raises(SourceError, match=r"monitor\.source_playlists"):
+            Source(check_url(f"{url}/live.m3u8", ()), PATIENT)
+        with pytest.raises(SourceError, match="cannot be opened"):
+            Source(check_url(f"{url}/live", ()), PATIENT)
 
 
 @pytest.mark.parametrize("name", ["list.m3u8", "list.ffconcat"])
@@ -175,6 +189,28 @@ def test_http_does_not_redirect_to_files(tmp_path: Path) -> None:
     answer = Answer("302 Found", f"Location: {clip.as_uri()}\r\n")
     with Camera(answer) as camera, pytest.raises(SourceError):
         Source(check_url(f"http://{camera.host}/clip.mp4", ()), PATIENT)
+
+
+def test_http_does_not_redirect_to_other_hosts(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4")
+    with web(tmp_path) as url, Camera(Answer("302 Found", f"Location: {url}/clip.mp4\r\n")) as camera:
+        with opened(f"{url}/clip.mp4"):
+            pass
+        with pytest.raises(SourceError, match="cannot be opened"):
+            Source(check_url(f"http://{camera.host}/clip.mp4", ()), PATIENT)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+@pytest.mark.parametrize("hosts", [(), ("*",), ("localhost", "10.0.0.0/8")])
+def test_nobody_on_loopback_is_called_unless_a_network_names_him(scheme: str, hosts: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as camera:
+        url = f"{scheme}://me:s3cret@localhost:{camera.getsockname()[1]}/cam"
+        with pytest.raises(SourceError, match=r"allowed are those of monitor\.source_hosts") as refused:
+            Source(check_url(url, ()), replace(QUICK, hosts=hosts))
+        camera.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            camera.accept()
+    assert "127.0.0.1" not in str(refused.value)
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http", "rtsps", "https"])

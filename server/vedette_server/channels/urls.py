@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from vedette_server.errors import InvalidError
 from vedette_server.pull import address
+from vedette_server.pull.secrets import HIDDEN, hidden_parts, shown_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-HIDDEN = "***"
 _FIELD = "source.url"
-_USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#:]*:([^/?#]*)@")
-_VALUE = re.compile(r"[?&;]([^=&;#]*)=([^&;#]*)")
 
 
 def check_url(url: str, folders: Sequence[Path]) -> None:
@@ -53,29 +50,24 @@ def with_kept_secrets(url: str, kept: str | None) -> str:
     Raises:
         InvalidError: HIDDEN_PASSWORD: there is none to put there.
     """
-    hidden = [one for one in _values(url) if url[one[1] : one[2]] == HIDDEN]
+    hidden = [one for one in hidden_parts(url) if url[one.begin : one.end] == HIDDEN]
     if not hidden:
         return url
-    if kept is not None and url == address.shown_url(kept):
+    if kept is not None and url == shown_url(kept):
         return kept
-    known: dict[str, str] = {}
+    known: dict[tuple[str, str, int], str] = {}
     if kept is not None and _server(kept) == _server(url):
-        known = {key: kept[begin:end] for key, begin, end in _values(kept)}
-    for key, begin, end in reversed(hidden):
-        if key not in known:
-            allowed = "the password itself; a hidden one is kept for the same user, server and port only"
-            _refuse("HIDDEN_PASSWORD", repr(address.shown_url(url)), allowed)
-        url = url[:begin] + known[key] + url[end:]
-    return url
-
-
-def _values(url: str) -> Iterator[tuple[str, int, int]]:
-    """Give what may be hidden, in order: its key, where it begins and where it ends."""
-    user = _USER.match(url)
-    if user is not None:
-        yield "", *user.span(1)
-    for value in _VALUE.finditer(url):
-        yield value[1], *value.span(2)
+        known = {one.key: kept[one.begin : one.end] for one in hidden_parts(kept)}
+    filled = url
+    for one in reversed(hidden):
+        if one.key not in known:
+            _refuse_hidden(url)
+        filled = filled[: one.begin] + known[one.key] + filled[one.end :]
+    # Whatever was put in is hidden again, and nothing else has come to be shown by it. It is not searched for in what
+    # is shown: whoever guesses a password would be told that the guess is right.
+    if shown_url(filled) != shown_url(url):
+        _refuse_hidden(url)
+    return filled
 
 
 def _server(url: str) -> tuple[str, str, str, int | None]:
@@ -86,6 +78,11 @@ def _server(url: str) -> tuple[str, str, str, int | None]:
     except ValueError:
         return url, "", "", None
     return split.scheme, split.username or "", split.hostname or "", port
+
+
+def _refuse_hidden(url: str) -> NoReturn:
+    allowed = "the password itself; a hidden one is kept in its place, for the same user, server and port only"
+    _refuse("HIDDEN_PASSWORD", repr(shown_url(url)), allowed)
 
 
 def _refuse(reason: str, value: str, allowed: str) -> NoReturn:

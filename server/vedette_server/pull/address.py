@@ -1,4 +1,6 @@
-"""Which URLs the server may open, and how they are shown to people.
+"""Which URLs the server may open.
+
+Which hosts it calls for them is in `hosts.py`, how they are shown to people in `secrets.py`.
 
 A channel's source is given by whoever may administer it. It must not become a way to read the server's files, nor to
 reach protocols of FFmpeg that nobody thought of: schemes are few, and files lie below folders that the settings name.
@@ -14,18 +16,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from vedette_server.errors import InvalidError
+from vedette_server.pull.secrets import shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ALLOWED = "rtsp://, rtsps://, http://, https:// or file:"
 MAX_URL_CHARS = 2048
-_HIDDEN = "***"
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
-# Up to the last @: where somebody has not written a / of the password as %2F, it is hidden all the same.
-_USER_INFO = re.compile(r"(?<=//)(?:[^/?#@:]*:[^?#]*|[^/?#:]*)@")
-# Cameras that take their password in the query give it such names.
-_SECRET = re.compile(r"([?&;](?:[^=&;]*(?:pass|pwd|token|secret|auth|key)[^=&;]*|p|pw)=)[^&;#]*", re.IGNORECASE)
 
 
 class Kind(Enum):
@@ -48,18 +46,14 @@ class Address:
         url: What FFmpeg opens; may hold a password.
         shown: The same for people.
         path: The file, resolved; None: it is none.
+        host: Who is called; empty: nobody.
     """
 
     kind: Kind
     url: str
     shown: str
     path: Path | None = None
-
-
-def shown_url(url: str) -> str:
-    """Return the URL without what may be a secret in it: a password, or a query's field of such a name."""
-    hidden = _USER_INFO.sub(lambda found: _without_password(found[0]), url)
-    return _SECRET.sub(rf"\1{_HIDDEN}", hidden)
+    host: str = ""
 
 
 def check_url(url: str, folders: Sequence[Path]) -> Address:
@@ -87,14 +81,17 @@ def check_url(url: str, folders: Sequence[Path]) -> Address:
         ) from None
     kind = _KINDS.get(parts.scheme.lower())
     if kind is None:
-        raise InvalidError("SOURCE_NOT_ALLOWED", f"source.url is {shown!r}; allowed: {ALLOWED}")
+        # Nor here: what has no scheme, or is none, has its password anywhere.
+        raise InvalidError("SOURCE_NOT_ALLOWED", f"source.url begins with {parts.scheme!r}; allowed: {ALLOWED}")
     if kind is Kind.FILE:
         return _file(parts, shown, folders)
+    if not url[len(parts.scheme) :].startswith("://"):
+        raise InvalidError("INVALID_SOURCE", f"source.url has no // behind {parts.scheme}:; allowed: {ALLOWED}")
     if _CONTROL.search(url):
         raise InvalidError("INVALID_SOURCE", f"source.url is {shown!r}: it holds a space or a control character")
     if not host:
         raise InvalidError("INVALID_SOURCE", f"source.url is {shown!r}: it names no host")
-    return Address(kind, f"{parts.scheme.lower()}{url[len(parts.scheme) :]}", shown)
+    return Address(kind, f"{parts.scheme.lower()}{url[len(parts.scheme) :]}", shown, host=host)
 
 
 def _file(parts: SplitResult, shown: str, folders: Sequence[Path]) -> Address:
@@ -110,8 +107,3 @@ def _file(parts: SplitResult, shown: str, folders: Sequence[Path]) -> Address:
         allowed = ", ".join(map(str, folders)) or "none: the settings name no folder for files"
         raise InvalidError("SOURCE_NOT_ALLOWED", f"source.url is {shown!r}; allowed are files below: {allowed}")
     return Address(Kind.FILE, f"file:{path}", shown, path)
-
-
-def _without_password(user_info: str) -> str:
-    user, colon, _ = user_info[:-1].partition(":")
-    return f"{user}{colon}{_HIDDEN if colon else ''}@"

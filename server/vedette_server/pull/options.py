@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vedette_server.pull.hosts import Hosts
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -24,6 +26,11 @@ class PullOptions:
         max_packet_bytes: Larger packets are left out, and told as dropped by the client.
         ca_file: Certificates that https and rtsps servers must be signed by; None: any is taken, since cameras mostly
             sign their own.
+        hosts: Names with `*` and networks that may be called; empty: every host but loopback and link-local ones.
+        playlists: Open HLS playlists; they may name any host.
+
+    Raises:
+        SettingsError: One of the hosts is none.
     """
 
     folders: tuple[Path, ...] = ()
@@ -35,3 +42,8 @@ class PullOptions:
     max_age_s: float = 2.0
     max_packet_bytes: int = 16 << 20
     ca_file: Path | None = None
+    hosts: tuple[str, ...] = ()
+    playlists: bool = False
+
+    def __post_init__(self) -> None:
+        Hosts.read(self.hosts)

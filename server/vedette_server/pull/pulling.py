@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.errors import RefusedError, VedetteError
-from vedette_server.pull.address import check_url, shown_url
+from vedette_server.pull.address import check_url
 from vedette_server.pull.backoff import Backoff
 from vedette_server.pull.delivery import Delivery
 from vedette_server.pull.errors import SourceError
+from vedette_server.pull.secrets import shown_url
 from vedette_server.pull.source import Source
 from vedette_server.pull.status import PullState, PullStatus
 from vedette_server.pull.timeline import Pacer

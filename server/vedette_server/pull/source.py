@@ -6,13 +6,15 @@ So may its messages, which are therefore kept from the log.
 
 Names of FFmpeg's options are those of version 5 and later: `timeout` of RTSP was `stimeout` before. Which demuxers
 and protocols may be used is fixed for each kind of source: a playlist that comes over HTTP reaches no file, and a file
-that is a playlist is not opened at all.
+that is a playlist is not opened at all. Over HTTP nobody is called but the host that was checked: redirections are not
+followed, and playlists, which name hosts of their own, are opened only where the settings allow it.
 
 Threads: one thread at a time uses a source. Nothing stops a read that is on: it ends by itself after its timeout.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from dataclasses import replace
@@ -28,6 +30,7 @@ from vedette_server.data.packet import Packet
 from vedette_server.pull.address import Kind
 from vedette_server.pull.describing import codec_of, describe
 from vedette_server.pull.errors import SourceError
+from vedette_server.pull.hosts import Hosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     from vedette_server.pull.options import PullOptions
 
 _FILES = "mov,matroska,mpegts,mpeg,avi,flv,asf,ogg,h264,hevc,obu,ivf,m4v,mjpeg"
-_DEMUXERS = {Kind.RTSP: "rtsp", Kind.HTTP: f"{_FILES},mpjpeg,hls,aac,mp3,ac3,eac3,webvtt", Kind.FILE: _FILES}
+_DEMUXERS = {Kind.RTSP: "rtsp", Kind.HTTP: f"{_FILES},mpjpeg,aac,mp3,ac3,eac3,webvtt", Kind.FILE: _FILES}
 _PROTOCOLS = {
     Kind.RTSP: "tcp,udp,rtp,srtp,tls",
     Kind.HTTP: "http,https,httpproxy,tcp,tls,crypto",
@@ -54,6 +57,7 @@ _PROBE_PACKETS = 64
 _ENDLESS = "mpjpeg"
 _ARRIVAL_TICKS = Fraction(1, 90_000)
 _PLAYLIST = "hls"
+_LIKE_PLAYLIST = re.compile(r"\.m3u8?([?#]|$)", re.IGNORECASE)
 
 
 class Source:
@@ -175,6 +179,8 @@ def _open(address: Address, options: PullOptions, *, prefer_tcp: bool) -> InputC
     path = address.path
     if path is not None and not path.is_file():
         raise SourceError("there is no such file" if not path.exists() else "it is no plain file")
+    if address.host:
+        Hosts.read(options.hosts).check(address.host)
     began_s = time.monotonic()
     try:
         with av.logging.Capture():
@@ -186,7 +192,8 @@ def _open(address: Address, options: PullOptions, *, prefer_tcp: bool) -> InputC
                 timeout=(options.timeout_s, options.timeout_s),
             )
     except (av.error.FFmpegError, OSError) as error:
-        raise SourceError(f"it cannot be opened as video: {_why(error, began_s, options.timeout_s)}") from None
+        why = _why(error, began_s, options.timeout_s)
+        raise SourceError(f"it cannot be opened as video: {why}{_hint(address, options)}") from None
 
 
 def _options(address: Address, options: PullOptions, *, prefer_tcp: bool) -> dict[str, str]:
@@ -199,11 +206,20 @@ def _options(address: Address, options: PullOptions, *, prefer_tcp: bool) -> dic
     if options.ca_file is not None:
         given |= {"tls_verify": "1", "ca_file": str(options.ca_file)}
     if address.kind is Kind.HTTP:
-        return given | {"rw_timeout": timeout_us}
+        if options.playlists:
+            given["format_whitelist"] += f",{_PLAYLIST}"
+        # An option of FFmpeg 8.
+        return given | {"rw_timeout": timeout_us, "max_redirects": "0"}
     if prefer_tcp:
         # A lost datagram is a lost picture.
         given["rtsp_transport"] = "tcp"
     return given | {"timeout": timeout_us, "allowed_media_types": "video", "fpsprobesize": "0"}
+
+
+def _hint(address: Address, options: PullOptions) -> str:
+    """Tell of the setting that is probably missing; a redirection looks like any other failed read."""
+    looks_so = _LIKE_PLAYLIST.search(address.url) is not None
+    return " (playlists need monitor.source_playlists)" if looks_so and not options.playlists else ""
 
 
 def _why(error: Exception, began_s: float, timeout_s: float) -> str:

@@ -33,7 +33,7 @@ from vedette_server.data.rules import (
     WatchConfig,
     Zone,
 )
-from vedette_server.pull.address import shown_url
+from vedette_server.pull.secrets import shown_url
 from vedette_server.rpc.convert import channel_from_wire
 from vedette_server.rpc.convert_event import set_time
 from vedette_server.rpc.convert_rules import (
