@@ -95,6 +95,31 @@ def test_what_is_wrong_is_named(write: Any, text: str, words: str) -> None:
     assert "sinks.toml" in str(caught.value)
 
 
+BROKER = 'kind = "mqtt"\nurl = "mqtt://Broker.example"\n'
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ('kind = "jsonl"\npath = "x"', 'kind = "jsonl"\npath = "sub/../x"', "'a' and 'b' have both the file /.*/x;"),
+        ('kind = "jsonl"\npath = "x"', 'kind = "jsonl"\npath = "link"', "have both the file"),
+        (BROKER, 'kind = "mqtt"\nurl = "mqtt://broker.example:1883"', "both prefix 'vedette' at the broker broker.ex"),
+        (f'{BROKER}client_id = "me"', f'{BROKER}client_id = "me"\nprefix = "x"', "have both client_id 'me' at"),
+    ],
+)
+def test_two_sinks_that_would_write_over_each_other_are_refused(
+    write: Any, tmp_path: Path, one: str, other: str, words: str
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to("x")
+    with pytest.raises(SettingsError, match=words):
+        write(f'[[sinks]]\nname = "a"\n{one}\n[[sinks]]\nname = "b"\n{other}\n')
+
+
+def test_sinks_of_one_broker_with_prefixes_of_their_own_are_fine(write: Any) -> None:
+    assert len(write(f'[[sinks]]\nname = "a"\n{BROKER}[[sinks]]\nname = "b"\n{BROKER}prefix = "other"')) == 2
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"absent\.toml: cannot be read: No such file"):
         load_sinks(tmp_path / "absent.toml")

@@ -161,7 +161,7 @@ def test_a_message_that_fails_while_others_are_taken_is_given_up_after_so_many_a
         bench.chain.add(an_event(f"{one}", channel="door"))
         bench.run(2)
     assert [letter.event.event_id for letter in bench.dead.letters()] == ["bad"]
-    assert bench.dead.letters()[0].tries == 4
+    assert next(bench.dead.letters()).tries == 4
     assert "good" in {one.event.event_id for one in bench.sink.taken}
 
 

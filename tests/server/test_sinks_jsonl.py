@@ -85,13 +85,22 @@ def test_a_real_full_disk_is_told(tmp_path: Path) -> None:
 
 
 def test_half_a_line_that_a_crash_has_left_is_cut_off(path: Path) -> None:
-    for left in (b'{"record": 1}\n{"rec', b'{"rec', b""):
+    whole = a_message(1).body() + b"\n"
+    for left in (whole + a_message(2).body()[:-9], whole + b'{"ver', a_message(2).body()[:40], b'{"', b""):
         path.write_bytes(left)
         sink = JsonlSink(JsonlSettings(path))
         sink.deliver([a_message(2)])
         sink.close()
-        assert records(path)[-1] == 2
-        assert len(records(path)) == left.count(b"\n") + 1
+        assert records(path) == ([1, 2] if left.startswith(whole) else [2])
+
+
+def test_a_last_line_without_its_end_that_is_whole_or_not_ours_stays(path: Path) -> None:
+    for left in (a_message(1).body(), b"a note of somebody", b'{"time": 1, "wh', a_message(1).body() + b"\nmore"):
+        path.write_bytes(left)
+        sink = JsonlSink(JsonlSettings(path))
+        sink.deliver([a_message(2)])
+        sink.close()
+        assert path.read_bytes() == left + b"\n" + a_message(2).body() + b"\n"
 
 
 def test_a_file_that_was_moved_away_is_begun_anew(sink: JsonlSink, path: Path) -> None:

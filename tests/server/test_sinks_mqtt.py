@@ -273,6 +273,26 @@ def test_a_broker_that_dies_and_forgets_all_is_told_again(broker: Mosquitto, mak
     assert "homeassistant/binary_sensor/vedette_gate/rule_line/config" in kept
 
 
+@needs_broker
+def test_what_could_not_be_published_for_whatever_reason_is_published_with_the_next_try(
+    broker: Mosquitto, make: Callable[..., MqttSink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = make(broker.port)
+    sink.announce([a_channel()])
+    publish = sink._broker.publish
+
+    def fault(_publications: Any) -> None:
+        raise ValueError("a fault of the library")
+
+    monkeypatch.setattr(sink._broker, "publish", fault)
+    with pytest.raises(ValueError, match="a fault"):
+        sink.deliver([a_message(1, inside())])
+    monkeypatch.setattr(sink._broker, "publish", publish)
+    assert retained(broker.port)["vedette/gate/rules/yard/state"] == b"OFF"
+    sink.deliver([a_message(1, inside())])
+    assert retained(broker.port)["vedette/gate/rules/yard/state"] == b"ON"
+
+
 def _until_delivered(sink: MqttSink, message: Any) -> MqttSink:
     for _try in range(20):
         try:

@@ -20,6 +20,7 @@ from vedette_server.data.rules import EvidencePolicy
 from vedette_server.errors import NotFoundError, SettingsError, UnavailableError
 from vedette_server.sinks.base import SinkContext
 from vedette_server.sinks.dead_letters import DeadLetters
+from vedette_server.sinks.files import make_private
 from vedette_server.sinks.follower import Follower
 from vedette_server.sinks.line import Line
 from vedette_server.sinks.position import PositionFile
@@ -107,7 +108,7 @@ class Deliverer:
         self._kinds = {one.name: one.kind for one in sinks}
         self._ends: list[Callable[[], None]] = []
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private(folder)
             for one in sinks:
                 self._lines[one.name] = self._line(one, folder, clock or _SystemClock(), chance)
         except OSError as error:
@@ -149,7 +150,7 @@ class Deliverer:
         Raises:
             NotFoundError: There is no such sink.
         """
-        return self._named(name).dead.letters()
+        return list(self._named(name).dead.letters())
 
     def replay(self, name: str, timeout_s: float = 60.0) -> Replayed:
         """Put a sink's dead letters through again, in their order, and keep those that fail again.

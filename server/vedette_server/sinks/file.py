@@ -48,6 +48,7 @@ def load_sinks(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Si
     if len(tables) > MOST_SINKS:
         raise SettingsError(f"{source}: {len(tables)} sinks; allowed: at most {MOST_SINKS}")
     found: dict[str, SinkSettings] = {}
+    owners: dict[str, str] = {}
     for index, values in enumerate(tables):
         name = values.get("name")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -55,7 +56,12 @@ def load_sinks(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Si
             raise SettingsError(f"{source}: [[sinks]] number {index + 1}: name is {name!r}; allowed: {allowed}")
         if name in found:
             raise SettingsError(f"{source}: two sinks are named {name!r}; allowed: each name once")
-        found[name] = _sink(Table(f"{source}: sink {name!r}", values, path.parent, environ))
+        table = Table(f"{source}: sink {name!r}", values, path.parent, environ)
+        found[name] = _sink(table)
+        for claim in table.claims:
+            if claim in owners:
+                raise SettingsError(f"{source}: sinks {owners[claim]!r} and {name!r} have both {claim}; allowed: one")
+            owners[claim] = name
     return tuple(found.values())
 
 

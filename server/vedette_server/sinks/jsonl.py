@@ -6,6 +6,7 @@ leaves no half line. The folder is not made: where a disk is not mounted nothing
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _MOST = 256
 # A line is not longer: the end of a whole one is looked for in so many bytes.
 _LONGEST_LINE = 1024 * 1024
+# So each of ours begins, see `document.py`.
+_BEGIN = b'{"version":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ def read_jsonl(table: Table) -> JsonlSettings:
         raise SettingsError(f"{table.where}: path is missing; needed: the file to append to")
     if path.is_dir():
         table.refuse("path", str(path), "a file; this is a folder")
+    table.claim(f"the file {path.resolve()}")
     return JsonlSettings(path, table.whole("max_bytes", 0, 0, 1 << 50), table.whole("keep", 5, 1, 1000))
 
 
@@ -138,13 +142,27 @@ class JsonlSink:
 
 
 def _mend(descriptor: int) -> None:
-    """Cut off half a line that a crash has left: its message was not delivered and comes again."""
+    """Cut off half a line that a crash has left: its message was not delivered and comes again.
+
+    Only what is ours and torn is cut; whatever else has no end, as editors leave it, is given one.
+    """
     size = os.fstat(descriptor).st_size
     tail = os.pread(descriptor, min(size, _LONGEST_LINE), max(0, size - _LONGEST_LINE))
     if not tail or tail.endswith(b"\n"):
         return
     end = tail.rfind(b"\n")
-    if end < 0 and size > _LONGEST_LINE:
-        os.write(descriptor, b"\n")  # whatever it is, it is not ours to cut
+    line = tail[end + 1 :]
+    if (end < 0 and size > _LONGEST_LINE) or not _is_torn(line):
+        os.write(descriptor, b"\n")
         return
-    os.ftruncate(descriptor, size - len(tail) + end + 1)
+    os.ftruncate(descriptor, size - len(line))
+
+
+def _is_torn(line: bytes) -> bool:
+    if not (line.startswith(_BEGIN) or _BEGIN.startswith(line)):
+        return False
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False

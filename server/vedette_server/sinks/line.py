@@ -133,8 +133,7 @@ class Line:
         """Do a piece of what is due; give the seconds until there may be more."""
         try:
             announce_s = self._announce_if_due()
-            if self._replaying is not None and not self._replaying.step():
-                self._replaying = None
+            self._replay_if_asked()
             wait_s = self._follower.step()
         except (StoreUnavailableError, StoreUnusableError) as error:
             return self._store_failed(error)
@@ -143,6 +142,16 @@ class Line:
             return self._store_failed(error)
         self._store_pause.over()
         return 0.0 if self._replaying is not None else min(wait_s, announce_s)
+
+    def _replay_if_asked(self) -> None:
+        """Put one dead letter through again."""
+        replaying = self._replaying
+        if replaying is None or replaying.step():
+            return
+        # Before its result is known: who then asks for another must not be given this one.
+        with self._lock:
+            self._replaying = None
+        replaying.finish()
 
     def _store_failed(self, error: Exception) -> float:
         now_s = self._clock.monotonic()

@@ -64,7 +64,8 @@ class MqttSink:
             SinkError: The broker has not acknowledged all of them.
         """
         states = self._current()
-        publications = [one for message in messages for one in states.publications(message) if self._is_news(one)]
+        told: dict[str, bytes] = {}
+        publications = [one for message in messages for one in states.publications(message) if self._is_news(one, told)]
         # Pictures are too large to be remembered for each channel.
         pictures = {topics.snapshot(self._settings.prefix, message.event.channel) for message in messages}
         self._broker.stand(one for one in publications if one.retain and one.topic not in pictures)
@@ -73,6 +74,7 @@ class MqttSink:
         except SinkError:
             self._told.clear()
             raise
+        self._told |= told
         for message in messages:
             states.published(message)
 
@@ -111,16 +113,21 @@ class MqttSink:
         """Say that we are gone, and disconnect; may be called twice."""
         self._broker.close()
 
-    def _is_news(self, one: Publication) -> bool:
-        """Tell whether it is to be published: not what stands already, nor what stays of a channel that is gone."""
+    def _is_news(self, one: Publication, told: dict[str, bytes]) -> bool:
+        """Tell whether it is to be published: not what stands already, nor what stays of a channel that is gone.
+
+        Args:
+            one: The publication.
+            told: What is published before it, which does not stand yet; changed here.
+        """
         if not one.retain:
             return True
         if self._there is not None and one.topic not in self._there:
             return False
         mark = hashlib.sha256(one.payload).digest()
-        if self._told.get(one.topic) == mark:
+        if told.get(one.topic, self._told.get(one.topic)) == mark:
             return False
-        self._told[one.topic] = mark
+        told[one.topic] = mark
         return True
 
     def _current(self) -> States:

@@ -86,6 +86,10 @@ def read_mqtt(table: Table, wanted: Wanted) -> MqttSettings:
         off_delay_s=table.whole("off_delay_s", 5, 1, 3600),
         snapshot=table.flag("snapshot", default=False),
     )
+    place = f"the broker {settings.host}:{settings.port}"
+    table.claim(f"prefix {settings.prefix!r} at {place}")
+    if settings.client_id:
+        table.claim(f"client_id {settings.client_id!r} at {place}")
     if settings.home_assistant and wanted.states:
         states = [one.value for one in wanted.states]
         table.refuse("states", states, "all (none given) with home_assistant: it shows when an event begins and ends")

@@ -1,10 +1,11 @@
 """Puts the dead letters of one sink through again, one at each call, so that what is new does not wait for them.
 
-Threads: `step` and `cancel` are the sink's thread's; the future may be waited for by anybody.
+Threads: all methods are the sink's thread's; the future may be waited for by anybody.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -13,11 +14,15 @@ from vedette_server.errors import UnavailableError
 from vedette_server.sinks.figures import Replayed
 
 if TYPE_CHECKING:
-    from vedette_server.sinks.attempts import Attempts
-    from vedette_server.sinks.dead_letters import DeadLetters
+    from collections.abc import Callable
 
-# What was delivered is forgotten in portions: a crash in between delivers at most so many twice.
-FORGET = 50
+    from vedette_server.sinks.attempts import Attempts
+    from vedette_server.sinks.dead_letters import DeadLetter, DeadLetters, Key
+
+# The file of what is left is written so often: a crash in between delivers what was put through since then twice.
+SETTLE_S = 5.0
+# A large file on a slow disk takes its time: at most a twentieth of all goes into writing it.
+_SHARE = 20
 
 
 class Replaying:
@@ -29,58 +34,77 @@ class Replaying:
     Args:
         dead: The letters.
         attempts: Tries to deliver.
+        clock: Gives seconds that only rise.
     """
 
-    def __init__(self, dead: DeadLetters, attempts: Attempts) -> None:
+    def __init__(self, dead: DeadLetters, attempts: Attempts, clock: Callable[[], float] = time.monotonic) -> None:
         self.result: Future[Replayed] = Future()
         self._dead = dead
         self._attempts = attempts
-        self._left = deque(dead.letters())
+        self._clock = clock
+        self._left = deque(dead.keys())
         self._held: set[str] = set()
-        self._done: list[int] = []
         self._delivered = self._kept = 0
         self._reason = ""
+        self._trouble: UnavailableError | None = None
+        self._settle_s = clock() + SETTLE_S
 
     def step(self) -> bool:
-        """Try one letter; False: that was all."""
-        while self._left:
-            letter = self._left.popleft()
-            if letter.event.channel in self._held:
+        """Try one letter; False: that was all, and `finish` is to be called."""
+        while self._left and self._trouble is None:
+            letter = self._read(self._left.popleft())
+            if letter is not None and letter.event.channel in self._held:
                 self._kept += 1
-                continue
-            error = self._attempts.deliver([self._attempts.message(letter.number, letter.event)], again=True)
-            if error is None:
-                self._done.append(letter.number)
-                self._delivered += 1
-                return self._forget(FORGET)
-            self._kept += 1
-            self._reason = error.message
-            if error.of_sink:
-                self._kept += len(self._left)
-                self._left.clear()
-            elif not error.permanent:
-                self._held.add(letter.event.channel)
-            return True
-        if self._forget(1) and not self.result.done():
-            self.result.set_result(Replayed(self._delivered, self._kept, self._reason))
+            elif letter is not None:
+                self._try(letter)
+                return True
         return False
+
+    def finish(self) -> None:
+        """Forget what was delivered, and say what became of all."""
+        self._settle()
+        if self.result.done():
+            return
+        if self._trouble is not None:
+            self.result.set_exception(self._trouble)
+        else:
+            self.result.set_result(Replayed(self._delivered, self._kept, self._reason))
 
     def cancel(self, why: str) -> None:
         """End it; what was delivered is forgotten."""
-        self._forget(1)
-        if not self.result.done():
-            self.result.set_exception(UnavailableError("REPLAY_ENDED", f"the replay was ended: {why}"))
+        self._trouble = UnavailableError("REPLAY_ENDED", f"the replay was ended: {why}")
+        self.finish()
 
-    def _forget(self, least: int) -> bool:
-        if len(self._done) < least:
-            return True
+    def _read(self, key: Key) -> DeadLetter | None:
         try:
-            self._dead.remove(self._done)
-        except OSError as error:
-            if not self.result.done():
-                words = f"dead letters that were delivered cannot be removed: {error.strerror or error}"
-                self.result.set_exception(UnavailableError("REPLAY_NOT_KEPT", words))
+            return self._dead.letter(key)
+        except (OSError, ValueError) as error:
+            words = f"the dead letter {key[0]}-{key[1]} cannot be read: {getattr(error, 'strerror', None) or error}"
+            self._trouble = UnavailableError("REPLAY_NOT_READ", words)
+            return None
+
+    def _try(self, letter: DeadLetter) -> None:
+        error = self._attempts.deliver([self._attempts.message(letter.number, letter.event)], again=True)
+        if error is None:
+            self._dead.remove(letter.key)
+            self._delivered += 1
+            if self._clock() >= self._settle_s:
+                self._settle()
+            return
+        self._kept += 1
+        self._reason = error.message
+        if error.of_sink:
+            self._kept += len(self._left)
             self._left.clear()
-            return False
-        self._done.clear()
-        return True
+        elif not error.permanent:
+            self._held.add(letter.event.channel)
+
+    def _settle(self) -> None:
+        began_s = self._clock()
+        try:
+            self._dead.settle()
+        except OSError as error:
+            words = f"dead letters that were delivered cannot be removed: {error.strerror or error}"
+            self._trouble = self._trouble or UnavailableError("REPLAY_NOT_KEPT", words)
+        ended_s = self._clock()
+        self._settle_s = ended_s + max(SETTLE_S, _SHARE * (ended_s - began_s))

@@ -38,6 +38,7 @@ class Table:
         self._folder = folder
         self._environ = os.environ if environ is None else environ
         self._known: list[str] = []
+        self._claims: list[str] = []
 
     def refuse(self, key: str, value: object, allowed: str) -> NoReturn:
         """Say what is wrong with a key.
@@ -149,6 +150,15 @@ class Table:
         secrets = {key: secret for key in SECRETS if (secret := self.secret(key)) is not None}
         left, self._values = self._values, {}
         return left | secrets
+
+    def claim(self, what: str) -> None:
+        """Say what this sink needs for itself: two would write over each other."""
+        self._claims.append(what)
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """What this sink needs for itself, in words that are the same for the same thing."""
+        return tuple(self._claims)
 
     def finish(self) -> None:
         """Refuse what nobody has asked for.
