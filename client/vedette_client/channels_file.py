@@ -116,12 +116,18 @@ def _key(key: str) -> str:
     return key if _BARE_KEY.fullmatch(key) else _value(key)
 
 
+def _shown(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
+
+
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        # A string of JSON is one of TOML, too, but for DEL.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        # A string of JSON is one of TOML, too; what would steer a terminal that shows it is written as its number.
+        return "".join(map(_shown, json.dumps(value, ensure_ascii=False)))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import re
 import tomllib
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from rich.console import Console
 
 from support_watching import CLIP, JPEG, T0, Monitor, Says, serving
 from vedette.v1 import channel_pb2
+from vedette_client.channels_data import Channel, ChannelStatus, PullState
+from vedette_client.channels_file import channels_to_toml
+from vedette_client.cli.channels_pages import channels_table
 from vedette_client.cli.main import run
+from vedette_client.events_data import EventKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +116,61 @@ def test_the_list_tells_where_each_channel_stands(vedette: Says, monitor: Monito
     assert gate[3:] == ["-", "1 zone, 1 rule, recording", "original", "call", "1"]
     assert shop == ["shop", "waiting: connection refused", "-", "offline", "source", "original", "file", "1"]
     assert "# source: waiting: connection refused\n# camera faults: camera_offline\n" in vedette("channels", "show").out
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 140, 160, 280])
+def test_in_any_window_a_channels_name_and_state_stand_in_its_row(width: int) -> None:
+    why = "connection refused by the camera at 10.0.0.7, which is asked again in half a minute and so on"
+    waiting = ChannelStatus(
+        frame_time_ns=T0 * 10**9,
+        pull=PullState.WAITING,
+        detail=why,
+        faults=(EventKind.CAMERA_OFFLINE, EventKind.CAMERA_FROZEN, EventKind.CAMERA_DARK),
+    )
+    settings = {"zones": {"a": []}, "rules": [{}] * 12, "masks": [{}], "source": {}, "recording": {"enabled": True}}
+    channels = [
+        Channel("gate-3", settings, 12, status=waiting),
+        Channel("a-very-long-name-of-a-channel", status=ChannelStatus(connected=True)),
+    ]
+    output = Console(width=width, file=io.StringIO(), highlight=False)
+    output.print(channels_table(channels, "channels", width))
+    lines = output.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == 4
+    assert max(map(len, lines)) <= width
+    heads, gate, other = (re.split(r"\s{2,}|(?<=…) ", line.strip()) for line in lines[1:])
+    assert heads[:2] == ["channel", "state"]
+    assert (gate[0], gate[1][:8], gate[1][-1]) == ("gate-3", "waiting:", "…" if width < 280 else "n")
+    assert (other[0][:16], other[1]) == ("a-very-long-name", "connected")
+    assert not [head for head in heads if head.endswith("…")]
+    assert ("latest picture" in heads, "revision" in heads) == (width >= 72, width >= 120)
+    if width == 80:
+        assert len(gate[1]) >= 20
+
+
+def test_the_text_of_a_channel_does_not_steer_a_terminal_and_can_be_applied_again() -> None:
+    name = "yard \x9b2J\u202e\x7f \x1b]0;x\x07 é\U000e0001"
+    text = channels_to_toml({"gate": {"display_name": name}})
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
+    assert "é" in text
+    assert tomllib.loads(text)["channels"][0]["display_name"] == name
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--channel", "gate"]])
+def test_a_file_without_channels_is_refused(more: list[str], vedette: Says, monitor: Monitor, file: Path) -> None:
+    file.write_text("# nothing yet\n")
+    said = vedette("channels", "apply", file, *more)
+    assert (said.code, said.out, said.err) == (2, "", f"vedette channels: {file}: no channels in it\n")
+    assert monitor.asked == []
+
+
+@pytest.mark.parametrize("args", [["snapshot", "gate", "-o"], ["recording", "gate", "--at", "-1m", "-o"]])
+def test_a_file_that_cannot_be_written_is_refused_before_anybody_is_asked(
+    args: list[str], capsys, tmp_path: Path
+) -> None:
+    for place, why in ((tmp_path, "a folder is there"), (tmp_path / "no" / "f", f"there is no folder {tmp_path}/no")):
+        assert run(["channels", *args, str(place), "--server", "127.0.0.1:1"]) == 2
+        assert f"-o is {str(place)!r}; {why}; allowed: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_channels_are_deleted(vedette: Says, file: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from support_watching import CLIP, JPEG, PENDING, T0, Monitor, Says, event, serving
 from vedette.v1 import event_pb2
 from vedette_client.cli.events_times import iso_time, read_time, show_span, show_time
+from vedette_client.cli.files import write_whole
 from vedette_client.cli.main import run
 from vedette_client.errors import OptionsError
 
@@ -57,8 +58,21 @@ def test_the_list_is_a_table_the_newest_first(capsys) -> None:
     assert heads[-3:] == ["seen by", "clip", "event"]
     assert [row[-1] for row in found] == ["0003abcd", "0002abcd", "0001abcd"]
     assert found[0][1:] == [
-        *("yard", "cross", "door-in", "door", "car #t3", "2.5 s", "0.75", "active", "unseen", "ready", "0003abcd"),
+        *("yard", "cross", "door-in", "door", "car #t3", "4.5 s", "0.75", "active", "unseen", "ready", "0003abcd"),
     ]
+
+
+def test_a_dwell_is_as_long_as_the_object_stayed_and_another_as_long_as_it_went_on(capsys) -> None:
+    monitor = filled(1)  # its object stayed for 4.5 s, its event for 2.5 s
+    plain = event(2)
+    plain.measures.clear()
+    monitor.happen(plain)
+    with asking(capsys, monitor) as vedette:
+        listed = rows(vedette("events", "list").out)[2:]
+        watched = vedette("watch", "--events", "--since", "earliest", "--count", 2).out.splitlines()
+    assert [row[6] for row in listed] == ["2.5 s", "4.5 s"]
+    assert ["4.5 s" in line for line in watched] == [True, False]
+    assert ["2.5 s" in line for line in watched] == [False, True]
 
 
 def test_the_list_is_cut_and_says_so(capsys) -> None:
@@ -225,6 +239,45 @@ def test_an_export_that_fails_leaves_the_earlier_one(capsys, tmp_path: Path) -> 
     with asking(capsys, monitor) as vedette:
         assert vedette("events", "export", "-o", tmp_path / "e.jsonl").code == 1
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("e.jsonl", "earlier\n")]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["clip", FIRST, "-o"],
+        ["snapshot", FIRST, "-o"],
+        ["show", FIRST, "--snapshot"],
+        ["export", "-o"],
+        ["export", "--head"],
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anybody_is_asked(
+    args: list[str], capsys, tmp_path: Path
+) -> None:
+    for place, why in ((tmp_path, "a folder is there"), (tmp_path / "no" / "f", f"there is no folder {tmp_path}/no")):
+        assert run(["events", *args, str(place), "--server", "127.0.0.1:1"]) == 2
+        said = capsys.readouterr().err
+        assert f"{args[-1]} is {str(place)!r}; {why}; allowed: " in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evidence_goes_to_a_folder_that_is_made_but_not_to_one_within_nothing(capsys, tmp_path: Path) -> None:
+    args = ["events", "export", "-o", str(tmp_path / "e"), "--with-evidence", str(tmp_path / "no" / "files")]
+    assert run([*args, "--server", "127.0.0.1:1"]) == 2
+    assert f"there is no folder {tmp_path}/no" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_whole_leaves_the_earlier_one(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "s.jpg"
+    write_whole(path, b"earlier")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "no space left on the device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_whole(path, b"later")
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("s.jpg", b"earlier")]
 
 
 @pytest.mark.parametrize("args", [[], ["--with-evidence", "x", "--head", "h"]])

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from rich.table import Table
+from rich.text import Text
 
 import support_cli
 from support_watching import PENDING, Monitor, Says, event, result, serving
-from vedette.v1 import event_pb2, watch_pb2
-from vedette_client.cli.events_lines import printable
+from vedette.v1 import channel_pb2, event_pb2, watch_pb2
 from vedette_client.cli.main import run
+from vedette_client.cli.outcome import printable
+from vedette_client.cli.terminal import console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,12 +64,12 @@ def test_each_change_of_an_event_is_a_line_that_tells_it_all(capsys) -> None:
     assert entered[0].startswith(local(1_790_000_003.5))
     assert entered[0].split()[-1] == datetime.fromtimestamp(1_790_000_003).astimezone().strftime("%Z")
     assert entered[1:6] == ["gate", "ended", "enter", "yard-enter", "yard"]
-    assert entered[6:] == ["person #t1", "2.5 s", "0.75", "unseen", "clip ready", "0001abcd"]
+    assert entered[6:] == ["person #t1", "4.5 s", "0.75", "unseen", "clip ready", "0001abcd"]
     assert faulty[2:6] == ["ended", "camera offline", "camera", "-"]
     assert faulty[-3:] == ["no clip", "0002abcd", "no packets for 10.2 s"]
     assert seen[2] == "active"
     assert seen[6:] == [
-        *("person #cam:00000000000… +2", "2.5 s", "0.75", "seen by anna", "clip coming", "0003abcd", "count 5"),
+        *("person #cam:00000000000… +2", "4.5 s", "0.75", "seen by anna", "clip coming", "0003abcd", "count 5"),
     ]
     assert "to go on from here: --since 3" in said.err
     assert COLOUR not in said.out
@@ -170,7 +173,8 @@ def test_options_that_do_not_fit_are_refused(args: list[str], said: str, capsys)
 
 
 def test_what_keeps_a_watch_from_beginning_is_one_line(capsys) -> None:
-    refuse = {"WatchChannels": (grpc.StatusCode.PERMISSION_DENIED, "FORBIDDEN", "the token may not watch gate")}
+    denied = (grpc.StatusCode.PERMISSION_DENIED, "FORBIDDEN", "the token may not watch gate")
+    refuse = {"WatchChannels": denied, "GetChannel": denied}
     with watching(capsys, refuse=refuse) as vedette:
         said = vedette("watch", "--events", "--channel", "gate")
     assert (said.code, said.out) == (1, "")
@@ -225,6 +229,50 @@ def on_a_terminal(address: str, **settings: str) -> str:
     os.close(ours)
     assert done.returncode == 0
     return text.decode()
+
+
+def test_a_channel_that_is_not_known_is_told_and_watched_all_the_same(capsys) -> None:
+    monitor = Monitor()
+    monitor.happen(event(1), event(2, "yard"))
+    monitor.channels["channels/gate"] = channel_pb2.Channel(name="channels/gate")
+    with serving(monitor) as server:
+        vedette = Says(capsys, server.address)
+        names = ("--channel", "gate", "--channel", "yard", "--channel", "yard")
+        watched = vedette("watch", "--events", *names, "--since", "earliest", "--count", 2, "--json")
+        listed = vedette("events", "list", "--channel", "nosuch")
+    assert (watched.code, len(watched.out.splitlines())) == (0, 2)
+    assert watched.err == "vedette watch: channel 'yard' is not known yet\n"
+    assert (listed.code, listed.out) == (0, "no events\n")
+    assert listed.err == "vedette events list: channel 'nosuch' is not known yet\n"
+
+
+def test_an_error_and_an_identity_do_not_steer_the_terminal_either(capsys) -> None:
+    monitor = Monitor()
+    nasty = event(1)
+    nasty.name = "channels/gate/events/\x1b]0;owned\x07abcdefghijkl"
+    monitor.happen(nasty)
+    with serving(monitor) as server:
+        vedette = Says(capsys, server.address)
+        pages = [
+            vedette("watch", "--events", "--since", "earliest", "--count", 1).out,
+            vedette("events", "list").out,
+            vedette("events", "ack", nasty.name).err,
+        ]
+        monitor.refuse["ListEvents"] = (grpc.StatusCode.PERMISSION_DENIED, "NO", "no \x1b]0;owned\x07 \x9b2J\u202e")
+        pages.append(vedette("events", "list").err)
+    assert all(pages)
+    assert [page for page in pages if re.search("[\x1b\x07\x9b\u202e]", page)] == []
+
+
+def test_whatever_is_put_into_a_table_does_not_steer_the_terminal(capsys) -> None:
+    table = Table("\x1b]0;head\x07")
+    table.add_row("a\x1b[2Jb\x9b", Text("c\x1bd", style="red"))
+    console().print(table)
+    console().print("two\nlines \x1b[1m")
+    said = capsys.readouterr().out
+    assert "a�[2Jb�" in said
+    assert "two\nlines �[1m\n" in said
+    assert "\x1b" not in said
 
 
 def test_nothing_that_a_server_says_steers_the_terminal(capsys) -> None:

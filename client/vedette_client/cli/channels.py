@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vedette_client.cli.connected import connected
 from vedette_client.cli.events_times import read_time, show_span, show_time
-from vedette_client.cli.outcome import FAILED, say
+from vedette_client.cli.files import check_place, write_whole
+from vedette_client.cli.outcome import FAILED, say, tell
 from vedette_client.client import Client  # noqa: TC001  connected() has the annotations evaluated
 from vedette_client.errors import OptionsError, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 app = typer.Typer(
     add_completion=False,
@@ -36,7 +40,8 @@ async def list_command(client: Client) -> None:
     if not channels:
         typer.echo("no channels")
         return
-    console(file_width=WIDEST).print(channels_table(channels, f"channels of {client.address}"))
+    output = console(file_width=WIDEST)
+    output.print(channels_table(channels, f"channels of {client.address}", output.width))
 
 
 @app.command("show")
@@ -72,12 +77,9 @@ async def apply_command(
     """
     from vedette_client.channels_file import read_channels_file  # noqa: PLC0415
 
-    wanted = read_channels_file(file, os.environ)
-    if unknown := [name for name in channel or () if name not in wanted]:
-        raise OptionsError(f"--channel is {unknown[0]!r}; {file} has {', '.join(wanted) or 'none'}")
-    chosen = {name: settings for name, settings in wanted.items() if not channel or name in channel}
+    chosen = _chosen(file, read_channels_file(file, os.environ), channel or ())
     if dry_run:
-        typer.echo(f"{file}: {len(chosen)} channels can be read: {', '.join(chosen) or 'none'}")
+        typer.echo(f"{file}: {len(chosen)} channels can be read: {', '.join(chosen)}")
         return
     refused = 0
     for name, settings in chosen.items():
@@ -89,9 +91,17 @@ async def apply_command(
             refused += 1
             say("vedette channels apply", f"{name}: {error}")
         else:
-            typer.echo(f"{name}: {outcome}, revision {made.revision}")
+            tell(f"{name}: {outcome}, revision {made.revision}")
     if refused:
         raise typer.Exit(FAILED)
+
+
+def _chosen(file: Path, wanted: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    if not wanted:
+        raise OptionsError(f"{file}: no channels in it")
+    if unknown := [name for name in names if name not in wanted]:
+        raise OptionsError(f"--channel is {unknown[0]!r}; {file} has {', '.join(wanted)}")
+    return {name: settings for name, settings in wanted.items() if not names or name in names}
 
 
 @app.command("delete")
@@ -117,9 +127,9 @@ async def snapshot_command(
     ] = 0,
 ) -> None:
     """Fetch a channel's latest picture, masked where the channel says so."""
+    check_place(output, "-o")
     shown = await client.channels.snapshot(name, annotated=annotated, max_width=max_width)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(shown.jpeg)
+    write_whole(output, shown.jpeg)
     when = f", taken {show_time(shown.time_ns)}" if shown.time_ns is not None else ""
     typer.echo(f"{output}: {len(shown.jpeg)} bytes{when}")
 
@@ -136,6 +146,7 @@ async def recording_command(
     ] = False,
 ) -> None:
     """Fetch the file of a channel's recording that shows a time, or the next one behind it."""
+    check_place(output, "-o")
     recorded = await client.channels.recording(name, read_time(at, "--at"), output, playable=playable)
     info = recorded.info
     begins = f", begins {show_time(info.start_time_ns)}" if info.start_time_ns is not None else ""

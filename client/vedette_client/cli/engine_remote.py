@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vedette_client.cli.connected import connected
+from vedette_client.cli.outcome import say, tell
 from vedette_client.client import Client  # noqa: TC001  connected() has the annotations evaluated
 from vedette_client.engines import LOAD_TIMEOUT_S, MOST_FRAMES
 from vedette_client.errors import OptionsError, RefusedError
@@ -70,9 +71,9 @@ async def load_command(client: Client, name: NameOrVersion, timeout: Patience = 
 
     engine, _, version = name.partition("@")
     loaded = await client.engines.load(engine, version, timeout_s=timeout)
-    typer.echo(f"{engine} {loaded.version}: ready on {runs_on(loaded)}, {readable_bytes(loaded.memory_bytes)}")
+    tell(f"{engine} {loaded.version}: ready on {runs_on(loaded)}, {readable_bytes(loaded.memory_bytes)}")
     if loaded.fallback:
-        typer.echo(f"{engine} {loaded.version} runs {loaded.file}: {loaded.fallback}")
+        tell(f"{engine} {loaded.version} runs {loaded.file}: {loaded.fallback}")
 
 
 @app.command("unload")
@@ -87,7 +88,7 @@ async def unload_command(
     if not version:
         raise OptionsError(f"which version of {engine} to unload is not said; {engine}@VERSION is wanted")
     gone = await client.engines.unload(engine, version, timeout_s=timeout)
-    typer.echo(f"{engine} {gone.version}: {gone.state.name.lower()}")
+    tell(f"{engine} {gone.version}: {gone.state.name.lower()}")
 
 
 @app.command("route")
@@ -248,7 +249,7 @@ async def _samples(client: Client, name: str, wanted: int, output: Path | None) 
     except RefusedError as error:
         if output is not None or error.code != "PERMISSION_DENIED":
             raise
-        typer.echo(f"vedette engine: the frames themselves are not shown: {error}", err=True)
+        say("vedette engine", f"the frames themselves are not shown: {error}")
         return []
 
 

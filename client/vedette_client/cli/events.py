@@ -13,9 +13,10 @@ import typer
 
 from vedette_client.cli import events_choosing as choosing
 from vedette_client.cli.connected import connected
-from vedette_client.cli.events_naming import find_event
+from vedette_client.cli.events_naming import find_event, say_unknown
 from vedette_client.cli.events_times import read_time, show_time
-from vedette_client.cli.outcome import FAILED, say
+from vedette_client.cli.files import check_folder, check_place, whole_file, write_whole
+from vedette_client.cli.outcome import FAILED, say, tell
 from vedette_client.client import Client  # noqa: TC001  connected() has the annotations evaluated
 from vedette_client.errors import IntegrityError, OptionsError
 from vedette_client.events_data import EvidenceState
@@ -73,6 +74,7 @@ async def list_command(
 
     wanted = _wanted(since, until, choosing.chosen(rule, kind, label, unseen=unseen, state=state))
     lists = [await client.events.list(one, wanted, limit=limit + 1) for one in dict.fromkeys(channel or (None,))]
+    await say_unknown(client, channel or (), "vedette events list")
     found = sorted((event for one in lists for event in one), key=lambda event: event.start_time_ns, reverse=True)
     if json:
         for event in found[:limit]:
@@ -102,6 +104,8 @@ async def show_command(
     from vedette_client.cli.events_pages import event_page  # noqa: PLC0415
     from vedette_client.cli.terminal import console  # noqa: PLC0415
 
+    if snapshot is not None:
+        check_place(snapshot, "--snapshot")
     found = await find_event(client, event)
     if json:
         typer.echo(event_line(found, trail=True))
@@ -123,12 +127,10 @@ async def ack_command(
     ] = "",
 ) -> None:
     """Acknowledge events: somebody has seen them."""
-    from vedette_client.cli.events_lines import printable  # noqa: PLC0415
-
     for event in events:
         seen = await client.events.acknowledge(await find_event(client, event), note=note, user=user)
         who = seen.acknowledgement.user if seen.acknowledgement else "nobody"
-        typer.echo(f"{seen.channel}/{seen.event_id}: seen by {printable(who)}")
+        tell(f"{seen.channel}/{seen.event_id}: seen by {who}")
 
 
 @app.command("snapshot")
@@ -140,6 +142,7 @@ async def snapshot_command(
     annotated: Annotate = False,
 ) -> None:
     """Fetch the picture of an event; its hash is checked."""
+    check_place(output, "-o")
     found = await find_event(client, event)
     _write(output, await client.events.snapshot(found, annotated=annotated))
 
@@ -156,10 +159,11 @@ async def clip_command(
     ] = 10.0,
 ) -> None:
     """Fetch the clip of an event; the file is there only when all has come and its hash is right."""
+    check_place(output, "-o")
     found = await find_event(client, event)
     info = await client.events.clip(found, output, playable=playable, wait_s=wait)
     how = ", transcoded" if info.transcoded else ""
-    typer.echo(f"{output}: {info.size_bytes} bytes{how}, sha256 {info.sha256}")
+    tell(f"{output}: {info.size_bytes} bytes{how}, sha256 {info.sha256}")
 
 
 @app.command("export")
@@ -191,16 +195,18 @@ async def export_command(
 
     A head that is kept elsewhere convicts a store that was rewritten: vedette events verify --head FILE.
     """
-    from vedette_client.cli.events_export import Export, whole_file  # noqa: PLC0415
+    from vedette_client.cli.events_export import Export  # noqa: PLC0415
 
     if output is None and head is None:
         raise OptionsError("nothing is to be written; give -o FILE for the events, --head FILE for the head, or both")
     if output is None and with_evidence is not None:
         raise OptionsError("--with-evidence goes with the events; give -o FILE, too")
     wanted = _wanted(since, until, choosing.chosen(rule, kind, label, unseen=unseen, state=state))
+    _check_places(output, head, with_evidence)
     export = Export(client)
     if output is not None:
         channels = tuple(dict.fromkeys(channel or ()))
+        await say_unknown(client, channels, "vedette events export")
         signed = await export.write(output, channels, wanted, trails=trails, evidence=with_evidence)
         files = f", {export.files} files in {with_evidence}" if with_evidence is not None else ""
         typer.echo(f"{output}: {export.events} events{files}")
@@ -209,7 +215,7 @@ async def export_command(
     if head is not None:
         with whole_file(head) as file:
             file.write(signed.to_json())
-        typer.echo(f"{head}: {_told(signed)}")
+        tell(f"{head}: {_told(signed)}")
     for problem in export.problems:
         say("vedette events export", problem)
     if export.problems:
@@ -233,7 +239,6 @@ async def verify_command(
     The server checks its own store; what convicts one that was rewritten is a head that was kept elsewhere.
     """
     from vedette_client.cli.events_export import read_head  # noqa: PLC0415
-    from vedette_client.cli.events_lines import printable  # noqa: PLC0415
 
     kept = read_head(head) if head is not None else None
     findings = [] if kept is None else _signature(kept, f"the head in {head}")
@@ -244,13 +249,21 @@ async def verify_command(
     found = await client.events.verify(kept, files=files)
     findings += found.findings
     for finding in findings:
-        typer.echo(printable(finding))
+        tell(finding)
     checked = f"{found.records} records" + (f" and {found.files} files" if files else "")
     if findings:
         say("vedette events verify", f"{len(findings)} findings in {checked}")
         raise typer.Exit(FAILED)
     typer.echo(f"{checked} checked, all is well")
-    typer.echo(f"head now: {_told(now)}")
+    tell(f"head now: {_told(now)}")
+
+
+def _check_places(output: Path | None, head: Path | None, evidence: Path | None) -> None:
+    for path, option in ((output, "-o"), (head, "--head")):
+        if path is not None:
+            check_place(path, option)
+    if evidence is not None:
+        check_folder(evidence if evidence.is_dir() else evidence.parent, evidence, "--with-evidence")
 
 
 def _signature(head: ChainHead, what: str) -> list[str]:
@@ -284,6 +297,5 @@ def _wanted(since: str | None, until: str | None, chosen: EventFilter | None) ->
 
 
 def _write(path: Path, jpeg: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(jpeg)
+    write_whole(path, jpeg)
     typer.echo(f"{path}: {len(jpeg)} bytes")

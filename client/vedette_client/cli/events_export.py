@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import secrets
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from vedette_client.cli.engine_frames import folder_name
 from vedette_client.cli.events_json import event_line
+from vedette_client.cli.files import whole_file, write_whole
 from vedette_client.errors import ConnectionLostError, IntegrityError, OptionsError, RefusedError
 from vedette_client.events_chain import ChainHead, head_from_json
 from vedette_client.events_data import EvidenceState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from vedette_client.client import Client
@@ -24,21 +23,6 @@ if TYPE_CHECKING:
 
 HEAD_KEY = "chain_head"
 _BLOCK_BYTES = 1 << 20
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """Write a file of text that is there under its name only when all of it was written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
-    try:
-        with draft.open("x", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 class Export:
@@ -96,12 +80,12 @@ class Export:
                 self.problems.append(f"{event.name}: the {name}: {error}")
 
     async def _fetch_piece(self, event: Event, ending: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if ending == ".mp4":
             await self._client.events.clip(event, path)
             return
         jpeg = await self._client.events.snapshot(event, annotated=ending != ".jpg")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg)
+        write_whole(path, jpeg)
 
 
 def read_head(path: Path) -> ChainHead:

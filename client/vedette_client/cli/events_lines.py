@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from vedette_client.cli.events_times import show_span, show_time
+from vedette_client.cli.outcome import printable
 from vedette_client.events_data import Event, EventState, EvidenceState
 from vedette_client.watching import ChannelResult, GapReason
 
@@ -34,11 +35,6 @@ _MOST_DETECTIONS = 6
 _TRACK_CHARS = 16
 
 
-def printable(text: str) -> str:
-    """Make a text from a server safe to show: nothing of it steers the terminal."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
 def news_text(news: News) -> Text:
     """Say a piece of news in a line."""
     if isinstance(news, Event):
@@ -58,11 +54,11 @@ def event_text(event: Event) -> Text:
         (printable(event.rule).ljust(12), ""),
         (printable(event.place or "-").ljust(8), ""),
         (who(event).ljust(12), "cyan"),
-        (show_span(event.duration_s).rjust(6), ""),
+        (lasted(event).rjust(6), ""),
         (score(event), ""),
         _seen(event),
         _clip(event),
-        (event.event_id[:ID_CHARS], "dim"),
+        (printable(event.event_id[:ID_CHARS]), "dim"),
     )
     for words, style in pieces:
         line.append("  ").append(words, style=style)
@@ -92,6 +88,14 @@ def who(event: Event) -> str:
     words = " ".join(word for word in (event.label, f"#{track}" if track else "") if word)
     more = len(event.track_ids) - 1
     return printable(words + (f" +{more}" if more > 0 else "")) or "-"
+
+
+def lasted(event: Event) -> str:
+    """Say how long it lasted: where the rule measured how long the object stayed, that.
+
+    A dwell begins as an event only when it has lasted long enough.
+    """
+    return show_span(event.measures.get("dwell_s", event.duration_s))
 
 
 def score(event: Event) -> str:

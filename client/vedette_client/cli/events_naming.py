@@ -1,13 +1,19 @@
-"""Find the event that a person means: its whole name, `CHANNEL/EVENT`, or the first letters of its identity."""
+"""Find the event that a person means: its whole name, `CHANNEL/EVENT`, or the first letters of its identity.
+
+And say so when a channel that is named is none.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vedette_client.cli.outcome import say
 from vedette_client.errors import OptionsError, RefusedError
 from vedette_client.events import event_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vedette_client.client import Client
     from vedette_client.events_data import Event
 
@@ -38,6 +44,23 @@ async def find_event(client: Client, text: str) -> Event:
         if error.code != "NOT_FOUND" or len(event_id) >= _WHOLE_CHARS:
             raise
         return await client.events.get(await _search(client, name.split("/")[1], event_id))
+
+
+async def say_unknown(client: Client, channels: Iterable[str], who: str) -> None:
+    """Say which channels the server does not know: they may come, or be a slip.
+
+    Args:
+        client: Asks the server.
+        channels: Their names.
+        who: Which command says it.
+    """
+    for name in dict.fromkeys(channels):
+        try:
+            await client.channels.get(name)
+        except RefusedError as error:
+            # Whoever may not ask, or asks a server without channels, learns it from what was asked for.
+            if error.code == "NOT_FOUND":
+                say(who, f"channel {name!r} is not known yet")
 
 
 async def _search(client: Client, channel: str | None, start: str) -> str:

@@ -14,13 +14,14 @@ from vedette_client.cli.events_lines import (
     acknowledged,
     evidence_words,
     kind_words,
+    lasted,
     measures,
-    printable,
     score,
     state_words,
     who,
 )
 from vedette_client.cli.events_times import show_span, show_time
+from vedette_client.cli.outcome import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -62,12 +63,12 @@ _COLUMNS = (
     _Column("rule", lambda event, _: Text(printable(event.rule)), 100, most=14),
     _Column("place", lambda event, _: Text(printable(event.place or "-")), 120, most=10),
     _Column("object", lambda event, _: Text(who(event), style="cyan"), most=16),
-    _Column("lasted", lambda event, _: Text(show_span(event.duration_s)), 140, justify="right"),
+    _Column("lasted", lambda event, _: Text(lasted(event)), 140, justify="right"),
     _Column("score", lambda event, _: Text(score(event).strip()), _ROOMY, justify="right"),
     _Column("state", lambda event, _: Text(*state_words(event))),
     _Column("seen by", lambda event, _: Text(*acknowledged(event)), 120, most=12),
     _Column("clip", lambda event, _: Text(*evidence_words(event.clip)), 100),
-    _Column("event", lambda event, _: Text(event.event_id[:ID_CHARS], style="dim")),
+    _Column("event", lambda event, _: Text(printable(event.event_id[:ID_CHARS]), style="dim")),
 )
 
 
@@ -142,6 +143,8 @@ def _objects(event: Event) -> Iterator[tuple[str, Text]]:
 def _seen(event: Event) -> Text:
     words = Text.assemble(acknowledged(event))
     if seen := event.acknowledgement:
+        if seen.token and seen.token != seen.user:
+            words.append(f" (token {printable(seen.token)})")
         words.append(f", {show_time(seen.time_ns)}")
         if seen.note:
             words.append(f": {printable(seen.note)}")

@@ -16,10 +16,20 @@ WRONG = 2
 INTERRUPTED = 130
 
 
+def printable(text: str) -> str:
+    """Make a text from a server safe to show: nothing of it steers the terminal."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def tell(line: str) -> None:
+    """Say a line on standard output, whatever a server put into it."""
+    typer.echo(printable(line))
+
+
 def say(who: str, what: str) -> None:
     """Say on standard error what is wrong, in one line; nothing when it was said already, as a help page is."""
     if line := " ".join(what.split()):
-        typer.echo(f"{who}: {line}", err=True)
+        typer.echo(f"{who}: {printable(line)}", err=True)
 
 
 def outcome(cameras: Sequence[Camera], who: str) -> int:

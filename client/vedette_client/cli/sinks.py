@@ -47,7 +47,7 @@ async def replay_command(
     ] = REPLAY_TIMEOUT_S,
 ) -> None:
     """Put a sink's dead letters through again, the oldest first; those that fail again are kept."""
-    from vedette_client.cli.events_lines import printable  # noqa: PLC0415
+    from vedette_client.cli.outcome import printable  # noqa: PLC0415
 
     replayed = await client.sinks.replay(name, timeout_s=timeout)
     if not replayed.delivered and not replayed.kept:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from vedette_client.cli.events_lines import printable
+from vedette_client.cli.outcome import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,6 +9,7 @@ import typer
 
 from vedette_client.cli.events_json import news_line
 from vedette_client.cli.events_lines import news_text
+from vedette_client.cli.events_naming import say_unknown
 from vedette_client.cli.outcome import say
 from vedette_client.cli.terminal import console
 from vedette_client.events_data import Event
@@ -26,6 +27,7 @@ _MOST_REMEMBERED = 10_000
 
 async def show_news(client: Client, wanted: Wanted) -> None:
     """Show news until Ctrl-C, or until there were enough."""
+    await say_unknown(client, wanted.channels, _WHO)
     show = _Lines()
     connections, shown = _Connections(), 0
     watch = client.watch(
