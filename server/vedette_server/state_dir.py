@@ -6,23 +6,26 @@ Two servers that write one chain of events would each sign heads that the other'
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from typing import TYPE_CHECKING, Self
 
 from vedette_server.errors import SettingsError
+from vedette_server.private import FILE_MODE, make_folder, others_may
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
 LOCK = "lock"
+_log = logging.getLogger(__name__)
 
 
 class StateDir:
     """A folder that is ours until it is closed, or the process is gone.
 
     Args:
-        path: The folder, made if it is missing, for its owner only.
+        path: The folder, made if it is missing, for its owner only; of one that others may use the log warns.
         setting: What names it.
 
     Raises:
@@ -32,8 +35,8 @@ class StateDir:
     def __init__(self, path: Path, setting: str = "monitor.state_dir") -> None:
         self.path = path
         try:
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            make_folder(path)
+            self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise SettingsError(f"{setting} {str(path)!r} cannot be used: {error.strerror}") from error
         try:
@@ -46,6 +49,11 @@ class StateDir:
             raise SettingsError(
                 f"{setting} {str(path)!r} is used by another server; allowed: a folder of its own for each"
             ) from error
+        if others := others_may(path):
+            # Whoever made it so may have a reason, such as a group that reads evidence.
+            _log.warning(
+                "folder_open_to_others", extra={"setting": setting, "folder": str(path), "others": f"{others:03o}"}
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -35,6 +35,21 @@ def test_a_file_lies_by_channel_and_day_and_is_found_by_its_path(tmp_path: Path)
     assert files(store.root) == [filed.path]
 
 
+def test_nobody_but_the_owner_may_look_at_what_is_kept(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store = store_in(tmp_path / "above")
+        filed = store.put("gate", "e1", ".jpg", EPOCH_S, b"picture")
+        index = store.find(filed.path).with_name("recording.jsonl")
+        store.disk.append(index, b"line")
+        store.disk.write(index.with_name("new"), b"whole")
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in (tmp_path / "above", *(tmp_path / "above").rglob("*"))}
+    assert len(modes) == 8
+    assert {path: mode for path, mode in modes.items() if mode != (0o700 if path.is_dir() else 0o600)} == {}
+
+
 HOSTILE = [
     "..",
     "../../etc/passwd",

@@ -232,6 +232,25 @@ def test_a_folder_that_cannot_be_made_or_locked_says_which_and_why(
     assert not files_open(tmp_path)
 
 
+def test_folders_that_it_makes_are_for_its_owner_only_and_of_a_wider_one_it_warns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = os.umask(0o022)
+    try:
+        StateDir(tmp_path / "above" / "state").close()
+        assert not caplog.records
+        (tmp_path / "wide").mkdir(mode=0o755)
+        StateDir(tmp_path / "wide", "evidence.dir").close()
+    finally:
+        os.umask(before)
+    made = [tmp_path / "above", tmp_path / "above" / "state", tmp_path / "above" / "state" / "lock"]
+    assert [oct(path.stat().st_mode & 0o777) for path in made] == ["0o700", "0o700", "0o600"]
+    assert (tmp_path / "wide").stat().st_mode & 0o777 == 0o755
+    (told,) = [vars(record) for record in caplog.records]
+    assert (told["message"], told["setting"]) == ("folder_open_to_others", "evidence.dir")
+    assert (told["folder"], told["others"]) == (str(tmp_path / "wide"), "055")
+
+
 @pytest.mark.parametrize("why", ["not kept any more", "another store", "evidence is off"])
 def test_no_start_removes_what_another_configuration_has_kept(tmp_path: Path, why: str) -> None:
     with opened(settings_in(tmp_path)) as monitoring:

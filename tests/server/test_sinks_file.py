@@ -236,3 +236,35 @@ def test_a_plug_in_may_not_take_the_name_of_ours(write: Any, monkeypatch: pytest
     install(monkeypatch, {"jsonl": [_Point(None)]})
     with pytest.raises(SettingsError, match="has a name that is taken"):
         write(f"[[sinks]]\n{JSONL}")
+
+
+# -- what goes over the network as it is --
+
+_BROKER = 'kind = "mqtt"\nuser = "me"\npassword = "hush"\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "readable"),
+    [
+        ('kind = "webhook"\nunsigned = true\nurl = "http://desk.example/hook"\ntoken = "hush"', "the token"),
+        ('kind = "webhook"\nunsigned = true\nurl = "http://desk.example/?t=hush"', "the query of url"),
+        (f'kind = "webhook"\nurl = "http://desk.example/"\nsecret = "{SECRET}"', "what is signed"),
+        (f'{_BROKER}url = "mqtt://desk.example"', "the password"),
+        ('kind = "webhook"\nunsigned = true\nurl = "http://desk.example/hook"', ""),
+        ('kind = "webhook"\nunsigned = true\nurl = "https://desk.example/hook"\ntoken = "hush"', ""),
+        ('kind = "webhook"\nunsigned = true\nurl = "http://[::1]/hook"\ntoken = "hush"', ""),
+        (f'{_BROKER}url = "mqtt://localhost"', ""),
+        (f'{_BROKER}url = "mqtts://desk.example"', ""),
+    ],
+)
+def test_a_sink_that_sends_a_secret_as_it_is_is_told_of_at_start(
+    write: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, lines: str, readable: str
+) -> None:
+    (one,) = write(f'[[sinks]]\nname = "desk"\n{lines}\n')
+    assert not caplog.records
+    one.make(SinkContext("desk", tmp_path, list)).close()
+    told = [vars(record) for record in caplog.records if record.message == "sink_not_encrypted"]
+    assert [(one["sink"], one["host"], one["readable"]) for one in told] == (
+        [("desk", "desk.example", readable)] if readable else []
+    )
+    assert "hush" not in str(told)

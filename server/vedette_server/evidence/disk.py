@@ -1,4 +1,7 @@
-"""What evidence asks of a file system, in one place: so that each step can be made to fail by a test."""
+"""What evidence asks of a file system, in one place: so that each step can be made to fail by a test.
+
+Folders and files are made for their owner only; what is there already stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import errno
 import os
 import shutil
 from typing import TYPE_CHECKING
+
+from vedette_server.private import FILE_MODE, make_folder, open_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,20 +33,21 @@ class Disk:
     """The real one. Every call may raise `OSError`."""
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder and those above it."""
-        path.mkdir(parents=True, exist_ok=True)
+        """Make a folder and those above it, for their owner only."""
+        make_folder(path)
 
     def begin(self, path: Path) -> None:
         """Make room for a file that is going to be written under this name."""
-        path.touch(exist_ok=False)
+        path.touch(mode=FILE_MODE, exist_ok=False)
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a whole file."""
-        path.write_bytes(data)
+        with open(path, "wb", opener=open_private) as file:
+            file.write(data)
 
     def append(self, path: Path, data: bytes) -> None:
         """Append to a file, and have it on the disk."""
-        with path.open("ab") as file:
+        with open(path, "ab", opener=open_private) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vedette_server.errors import SettingsError
 from vedette_server.sinks.base import ENTRY_POINTS
+from vedette_server.sinks.plain import tell_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,12 @@ def _webhook(table: Table, _wanted: Wanted) -> Callable[[SinkContext], Sink]:
     from vedette_server.sinks.webhook_settings import read_webhook  # noqa: PLC0415 - its library
 
     settings = read_webhook(table)
-    return lambda _context: WebhookSink(settings)
+
+    def make(context: SinkContext) -> Sink:
+        tell_plain(context.name, settings.host, settings.readable)
+        return WebhookSink(settings)
+
+    return make
 
 
 def _mqtt(table: Table, wanted: Wanted) -> Callable[[SinkContext], Sink]:
@@ -33,7 +39,12 @@ def _mqtt(table: Table, wanted: Wanted) -> Callable[[SinkContext], Sink]:
     from vedette_server.sinks.mqtt_settings import read_mqtt  # noqa: PLC0415 - its library
 
     settings = read_mqtt(table, wanted)
-    return lambda context: MqttSink(settings, wanted, context)
+
+    def make(context: SinkContext) -> Sink:
+        tell_plain(context.name, settings.host, settings.readable)
+        return MqttSink(settings, wanted, context)
+
+    return make
 
 
 def _jsonl(table: Table, _wanted: Wanted) -> Callable[[SinkContext], Sink]:

@@ -56,6 +56,11 @@ class MqttSettings:
     off_delay_s: int = 5
     snapshot: bool = False
 
+    @property
+    def readable(self) -> str:
+        """What was meant to be secret and can be read on the way, in words; empty: nothing."""
+        return "the password" if self.tls is None and self.password is not None else ""
+
 
 def read_mqtt(table: Table, wanted: Wanted) -> MqttSettings:
     """Read them.

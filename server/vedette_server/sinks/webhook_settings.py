@@ -8,6 +8,7 @@ import string
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from vedette_server.errors import SettingsError
 from vedette_server.sinks.connecting import read_tls
@@ -54,6 +55,20 @@ class WebhookSettings:
     timeout_s: float = 15.0
     snapshot: SnapshotForm = SnapshotForm.NONE
     proxy: str | None = None
+
+    @property
+    def host(self) -> str:
+        """Who it is sent to."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def readable(self) -> str:
+        """What was meant to be secret and can be read on the way, in words; empty: nothing."""
+        parts = urlsplit(self.url)
+        if parts.scheme != "http":
+            return ""
+        found = ("the token", self.token), ("the query of url", parts.query), ("what is signed", self.keys)
+        return ", ".join(words for words, there in found if there)
 
 
 def read_webhook(table: Table) -> WebhookSettings:
