@@ -28,13 +28,18 @@ CAUSE = ("channel", "rule", "session", "start_s", "track_ids", "place")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One record of the chain; `content` as JSON gave it."""
+    """One record of the chain; `content` as JSON gave it. Retention has removed nothing of what is looked at."""
 
     number: int
     event_id: str
     content: dict[str, Any]
     raw: bytes
     hash: bytes
+
+    @property
+    def of_event(self) -> bool:
+        """Whether it tells of an event, and not of what retention did."""
+        return bool(self.event_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +90,10 @@ def check_chain(kept: Kept) -> list[str]:
     latest: dict[str, int] = {}
     for expected, row in enumerate(kept.rows, 1):
         before = hashlib.sha256(before + hashlib.sha256(row.raw).digest()).digest()
-        latest[row.event_id] = row.number
-        if row.number != expected or row.hash != before or row.content["event_id"] != row.event_id:
+        if row.of_event:
+            latest[row.event_id] = row.number
+        named = row.content["event_id"] == row.event_id if row.of_event else "retention" in row.content
+        if row.number != expected or row.hash != before or not named:
             found.append(f"record {row.number} does not follow from the one before it")
             before = row.hash
     if latest != kept.listed:
@@ -100,7 +107,7 @@ def check_ids(kept: Kept) -> list[str]:
     found = []
     cause_of: dict[str, Any] = {}
     id_of: dict[Any, str] = {}
-    for row in kept.rows:
+    for row in filter(lambda row: row.of_event, kept.rows):
         content = row.content
         kind = (content["channel"], content["rule"], content["session"], content["kind"], content["start_s"])
         if cause_of.setdefault(row.event_id, kind) != kind:

@@ -19,6 +19,7 @@ from support_store import BEGIN_S
 from vedette.v1 import event_pb2_grpc, watch_pb2, watch_pb2_grpc
 from vedette_server.data.event import Evidence, EvidenceState
 from vedette_server.data.packet import Packet
+from vedette_server.data.rules import WatchConfig
 from vedette_server.data.verdict import EngineLabel, EngineOutcome, Verdict
 from vedette_server.evidence.playable import Transcoder
 from vedette_server.evidence.store import EvidenceStore
@@ -96,6 +97,7 @@ class Site:
     service: EventService
     watching: WatchService
     channel: grpc.aio.Channel
+    watched: dict[str, WatchConfig | None]
     events: Any = field(init=False)
     watches: Any = field(init=False)
 
@@ -115,6 +117,10 @@ class Site:
         filed = self.evidence.put(event.channel, event.event_id, suffix, event.start_s, data)
         return Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, media_type, path=filed.path)
 
+    def allow(self, channel: str, watch: WatchConfig | None) -> None:
+        """Say what is wanted of a channel; None: it is not known. All others are known and keep the original."""
+        self.watched[channel] = watch
+
     def watch(self, *channels: str, metadata: Any = (), **more: Any) -> Any:
         """Watch channels by their bare names; none: all."""
         names = [f"channels/{channel}" for channel in channels or ("-",)]
@@ -131,7 +137,12 @@ async def a_site(folder: Path, tokens: Path | None = None, **watching: Any) -> A
         evidence = EvidenceStore(folder / "evidence", min_free_bytes=1)
         hub = ResultHub(bell, room=watching.pop("room", 256))
         patience = {"patience_s": watching["patience_s"]} if "patience_s" in watching else {}
-        service = EventService(store, feed, evidence, Transcoder(evidence), authenticator, **patience)
+        watched: dict[str, WatchConfig | None] = {}
+
+        def watch_of(name: str) -> WatchConfig | None:
+            return watched.get(name, WatchConfig())
+
+        service = EventService(store, feed, evidence, Transcoder(evidence), authenticator, watch_of, **patience)
         watch = WatchService(hub, store, feed, authenticator, bell, **({"heartbeat_s": 0.2} | watching))
         server = grpc.aio.server()
         event_pb2_grpc.add_EventServiceServicer_to_server(service, server)
@@ -140,7 +151,7 @@ async def a_site(folder: Path, tokens: Path | None = None, **watching: Any) -> A
         await server.start()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                yield Site(store, feed, evidence, hub, service, watch, channel)
+                yield Site(store, feed, evidence, hub, service, watch, channel, watched)
         finally:
             watch.close()
             service.close()

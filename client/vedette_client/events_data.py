@@ -107,11 +107,16 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """Who has seen an event, when (nanoseconds since the epoch), and what was to be remembered."""
+    """Who has seen an event, when (nanoseconds since the epoch), and what was to be remembered.
+
+    `user` is whoever the caller said; `token` is the name of the token that the call had, empty where the server has
+    none.
+    """
 
     user: str
     time_ns: int
     note: str = ""
+    token: str = ""
 
 
 class TrailPoint(NamedTuple):
@@ -286,4 +291,4 @@ def _evidence(wire: event_pb2.Evidence) -> Evidence:
 
 
 def _acknowledgement(wire: event_pb2.Acknowledgement) -> Acknowledgement:
-    return Acknowledgement(wire.user, time_from_wire(wire.time), wire.note)
+    return Acknowledgement(wire.user, time_from_wire(wire.time), wire.note, wire.token)

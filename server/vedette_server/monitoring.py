@@ -20,10 +20,11 @@ from vedette_server.channels.check import check_record
 from vedette_server.data.channel import RetentionConfig
 from vedette_server.data.event import EvidenceState
 from vedette_server.decode.limits import PictureLimits
-from vedette_server.errors import EvidenceError, SettingsError
+from vedette_server.errors import EvidenceError, NotFoundError, SettingsError
 from vedette_server.evidence.clip import ClipLimits
 from vedette_server.evidence.collecting import EvidenceParts
 from vedette_server.evidence.recording import PREFIX
+from vedette_server.evidence.showing import check_shown
 from vedette_server.evidence.store import EvidenceStore
 from vedette_server.evidence.workers import EvidenceWorkers
 from vedette_server.metrics_monitoring import MonitoringFigures
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from vedette_server.cascade.cascades import Cascades
     from vedette_server.data.channel import ChannelRecord, StageConfig
     from vedette_server.data.event import Event
+    from vedette_server.data.rules import WatchConfig
     from vedette_server.data.verdict import Verdict
     from vedette_server.evidence.recording import RecordingIndex
     from vedette_server.settings import Settings
@@ -151,6 +153,11 @@ class Monitoring:
             sinks={} if self.sinks is None else self.sinks.figures(),
         )
 
+    def watch_of(self, channel: str) -> WatchConfig | None:
+        """Tell what is wanted of a channel now, by its bare name; None: it is not known. Any thread."""
+        record = self.catalogue.get(channel)
+        return None if record is None else record.watch
+
     def tick(self) -> None:
         """Let time pass, and look whether the file of channels changed.
 
@@ -226,12 +233,13 @@ class Monitoring:
             self.sinks.close()
 
     def _annotated(self, event: Event) -> bytes | None:
-        """Read an event's annotated snapshot; None: it is not there (yet)."""
+        """Read an event's annotated snapshot; None: it is not there (yet), or may not be shown any more."""
         if event.annotated.state is not EvidenceState.READY:
             return None
         try:
+            check_shown("the annotated snapshot", event.channel, event.annotated.policy, self.watch_of(event.channel))
             return self.files.find(event.annotated.path).read_bytes()
-        except (EvidenceError, OSError):
+        except (EvidenceError, NotFoundError, OSError):
             return None
 
     def _remove_orphans(self) -> None:

@@ -120,7 +120,9 @@ class MonitoringEdge:
         metrics.registry.register(MonitoringExporter(self._figures))
         limits = PictureLimits(settings.decode.max_width, settings.decode.max_height)
         transcoder = Transcoder(monitoring.files, settings.evidence.max_transcodes)
-        events = EventService(monitoring.store, monitoring.feed, monitoring.files, transcoder, authenticator)
+        events = EventService(
+            monitoring.store, monitoring.feed, monitoring.files, transcoder, authenticator, monitoring.watch_of
+        )
         watches = WatchService(
             self._hub,
             monitoring.store,
@@ -134,7 +136,7 @@ class MonitoringEdge:
             authenticator,
             self._status,
             LatestPictures(monitoring.monitors, limits),
-            RecordedFiles(monitoring.files, transcoder, self._index_of),
+            RecordedFiles(monitoring.files, transcoder, self._index_of, monitoring.watch_of),
             self._forget,
             streamed=self._streamed,
         )

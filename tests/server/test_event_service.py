@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,16 +21,19 @@ from support_store import BEGIN_S, an_event, ended, ready
 from support_watch import TOKENS, a_site, bearer, drained, refusal, sha256
 from vedette.v1 import event_pb2 as pb
 from vedette_server.data.event import EventKind, Evidence, EvidenceState
+from vedette_server.data.rules import EvidencePolicy, Mask, MaskKind, WatchConfig
+from vedette_server.evidence.showing import kept_under
 from vedette_server.rpc import convert_event, event_service
+from vedette_server.store import querying
 from vedette_server.store.changes import EvidenceChange
 from vedette_server.store.retaining import Retention
-from vedette_server.watch import listing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from support_watch import Site
+    from vedette_server.data.rules import Points
 
 Code = grpc.StatusCode
 
@@ -120,8 +124,8 @@ def test_pages_hold_what_the_caller_may_watch_each_once_in_order(
             return await pages(site, size, metadata=bearer(who))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listing, "WINDOW", window)
-        patch.setattr(listing, "MOST_WINDOWS", 2)
+        patch.setattr(querying, "GLANCE", window)
+        patch.setattr(querying, "MOST_GLANCES", 2)
         found = asyncio.run(run())
     sees = {"gate": ("gate1", "gate2"), "yard": ("yard",), "head": ("gate1", "gate2", "yard")}[who]
     assert found == [f"e{n:02}" for n in reversed(range(len(channels))) if channels[n] in sees]
@@ -214,15 +218,45 @@ async def test_an_acknowledgement_is_kept_shown_and_told(tmp_path: Path, tokens:
         response = await site.events.AcknowledgeEvent(request, metadata=bearer("yard"))
         seen = response.event.acknowledgement
         assert (seen.user, seen.note, seen.time.seconds) == ("yard desk", "a cat", BEGIN_S + 3600)
+        assert seen.token == "yard desk"
         assert response.event.record == 2
         assert told.is_set()
         assert site.feed.length == 2
         again = await site.events.AcknowledgeEvent(request, metadata=bearer("yard"))
         assert again == response, "the same person again: nothing changes"
         request.user = "ann"
-        assert (
-            await site.events.AcknowledgeEvent(request, metadata=bearer("head"))
-        ).event.acknowledgement.user == "ann"
+        other = (await site.events.AcknowledgeEvent(request, metadata=bearer("head"))).event
+        assert (other.acknowledgement.user, other.acknowledgement.token) == ("ann", "head"), "who says that it is ann"
+        request.note = "a dog"
+        more = (await site.events.AcknowledgeEvent(request, metadata=bearer("head"))).event
+        assert (more.acknowledgement.note, more.record, site.feed.length) == ("a dog", 4, 4), "and that is told, too"
+
+
+async def test_where_there_are_no_tokens_an_acknowledgement_has_none(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        site.keep(an_event())
+        response = await site.events.AcknowledgeEvent(pb.AcknowledgeEventRequest(name=name(), user="ann"))
+        assert (response.event.acknowledgement.user, response.event.acknowledgement.token) == ("ann", "")
+
+
+async def test_acknowledgements_that_wait_for_the_database_hold_up_no_reader(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        site.keep(an_event())
+        other = sqlite3.connect(tmp_path / "events.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        waiting = [
+            asyncio.ensure_future(site.events.AcknowledgeEvent(pb.AcknowledgeEventRequest(name=name(), user=f"u{n}")))
+            for n in range(2 * event_service.LOOKERS)
+        ]
+        # Once they are under way; all of them wait for the lock.
+        await asyncio.sleep(0.1)
+        for _number in range(3):
+            await site.events.GetEvent(pb.GetEventRequest(name=name()))
+        assert not any(one.done() for one in waiting)
+        other.execute("ROLLBACK")
+        other.close()
+        await asyncio.gather(*waiting)
+        assert site.store.end()[0] == 1 + len(waiting)
 
 
 async def test_what_cannot_be_acknowledged_is_refused(tmp_path: Path) -> None:
@@ -277,6 +311,56 @@ async def test_evidence_that_is_not_there_says_why(
             seen = await refusal(call)
             assert seen[:2] == (code, reason)
             assert words in seen[2]
+
+
+LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0))
+RIGHT = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0))
+
+
+def wanted(policy: EvidencePolicy, *areas: Points, kind: MaskKind = MaskKind.PRIVACY) -> WatchConfig:
+    return WatchConfig(evidence=policy, masks=tuple(Mask(kind, area) for area in areas))
+
+
+@pytest.mark.parametrize(
+    ("policy", "watch", "words"),
+    [
+        (kept_under(()), wanted(EvidencePolicy.ORIGINAL), ""),
+        ("", wanted(EvidencePolicy.ORIGINAL), ""),
+        (kept_under([LEFT]), wanted(EvidencePolicy.ORIGINAL), ""),
+        (kept_under(()), wanted(EvidencePolicy.MASKED), ""),
+        (kept_under(()), wanted(EvidencePolicy.MASKED, LEFT, kind=MaskKind.MOTION), ""),
+        (kept_under(()), wanted(EvidencePolicy.MASKED, LEFT), "without a privacy mask that channel gate has now"),
+        ("", wanted(EvidencePolicy.MASKED, LEFT, RIGHT), "without 2 privacy masks"),
+        (kept_under([LEFT]), wanted(EvidencePolicy.MASKED, LEFT, RIGHT), "without a privacy mask"),
+        (kept_under([LEFT]), wanted(EvidencePolicy.MASKED, RIGHT), "without a privacy mask"),
+        (kept_under([RIGHT, LEFT]), wanted(EvidencePolicy.MASKED, LEFT, RIGHT), ""),
+        (kept_under([LEFT, RIGHT]), wanted(EvidencePolicy.MASKED, LEFT), ""),
+        (kept_under([LEFT]), wanted(EvidencePolicy.NONE, LEFT), "nothing of channel gate may be shown now"),
+        (kept_under([LEFT]), None, "channel gate is not known"),
+    ],
+)
+async def test_what_was_kept_is_shown_as_far_as_its_channel_allows_now(
+    tmp_path: Path, policy: str, watch: WatchConfig | None, words: str
+) -> None:
+    async with a_site(tmp_path) as site:
+        event = an_event()
+        pieces = [
+            replace(site.put(event, data, suffix), policy=policy)
+            for data, suffix in ((b"plain", ".jpg"), (b"boxes", ".boxes.jpg"), (b"clip", ".mp4"))
+        ]
+        site.keep(replace(event, snapshot=pieces[0], annotated=pieces[1], clip=pieces[2]))
+        site.allow("gate", watch)
+        for call in (
+            site.events.GetEventSnapshot(pb.GetEventSnapshotRequest(name=name())),
+            site.events.GetEventSnapshot(pb.GetEventSnapshotRequest(name=name(), annotated=True)),
+            drained(site.events.GetEventClip(pb.GetEventClipRequest(name=name()))),
+        ):
+            if words:
+                code, reason, said = await refusal(call)
+                assert (code, reason) == (Code.NOT_FOUND, "EVIDENCE_NOT_SHOWN")
+                assert words in said
+            else:
+                await call
 
 
 async def test_evidence_that_was_changed_is_not_given(tmp_path: Path) -> None:

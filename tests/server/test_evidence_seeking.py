@@ -11,18 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support_collecting import Yard
+from support_collecting import MASK, Yard
 from support_evidence import EPOCH_S, ring_of, source, store_in, timed
 from vedette_server.data.channel import RecordingConfig
 from vedette_server.data.format import Codec, VideoFormat
 from vedette_server.data.packet import Packet
+from vedette_server.data.rules import EvidencePolicy, Mask, MaskKind, WatchConfig
 from vedette_server.errors import EvidenceError, NotFoundError
 from vedette_server.evidence.playable import Transcoder
+from vedette_server.evidence.recording import RecordingIndex
 from vedette_server.evidence.ring import PacketRing
 from vedette_server.evidence.seeking import RecordedFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+ORIGINAL = WatchConfig()
 
 
 @pytest.fixture
@@ -38,9 +43,11 @@ def yard(tmp_path: Path) -> Yard:
     return yard
 
 
-def files(yard: Yard) -> RecordedFiles:
+def files(yard: Yard, watch: WatchConfig | None = ORIGINAL) -> RecordedFiles:
     index = yard.collector.index
-    return RecordedFiles(yard.store, Transcoder(yard.store), lambda name: index if name == "yard" else None)
+    return RecordedFiles(
+        yard.store, Transcoder(yard.store), lambda name: index if name == "yard" else None, lambda _name: watch
+    )
 
 
 def test_a_time_is_found_in_its_segment_and_one_before_all_in_the_first(yard: Yard) -> None:
@@ -73,6 +80,37 @@ def test_what_was_not_recorded_is_not_found_and_a_file_that_is_gone_says_so(yard
     for playable in (False, True):
         with pytest.raises(EvidenceError, match="no evidence"), files(yard).seek("yard", 0.0, playable, lambda: True):
             pass
+
+
+def test_a_recording_that_was_kept_with_less_hidden_is_not_shown(yard: Yard, tmp_path: Path) -> None:
+    left = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0))
+    masked = WatchConfig(evidence=EvidencePolicy.MASKED, masks=(Mask(MaskKind.PRIVACY, left),))
+    for watch, words in (
+        (masked, "without a privacy mask"),
+        (WatchConfig(evidence=EvidencePolicy.NONE), "nothing of channel yard"),
+        (None, "not known"),
+    ):
+        for playable in (False, True):
+            with (
+                pytest.raises(NotFoundError, match=words) as refused,
+                files(yard, watch).seek("yard", EPOCH_S, playable, lambda: True),
+            ):
+                pass
+            assert refused.value.reason == "EVIDENCE_NOT_SHOWN"
+    again = RecordingIndex(yard.store, "yard")
+    assert [one.policy for one in again.segments] == ["original"] * 2, "the index keeps it"
+
+
+def test_a_masked_recording_is_shown_under_its_masks(tmp_path: Path) -> None:
+    yard = Yard(tmp_path, EvidencePolicy.MASKED, MASK, recording=RecordingConfig(enabled=True, segment_s=3.0))
+    for _ in range(4):
+        yard.stream(0.5)
+        yard.workers.step()
+    yard.collector.close()
+    yard.workers.run()
+    watch = WatchConfig(evidence=EvidencePolicy.MASKED, masks=MASK)
+    with files(yard, watch).seek("yard", EPOCH_S, False, lambda: True) as found:
+        assert found.size_bytes
 
 
 def test_the_ring_finds_a_packet_the_latest_and_the_keyframe_before() -> None:

@@ -13,6 +13,7 @@ from vedette_server.data.rules import (
     Crowd,
     Dwell,
     Enter,
+    EvidencePolicy,
     GateConfig,
     HealthConfig,
     Left,
@@ -39,6 +40,7 @@ SOUND = WatchConfig(
     zones=(Zone("yard", SQUARE),),
     lines=(Line("gate", ((0.1, 0.5), (0.9, 0.5))),),
     masks=(Mask(MaskKind.PRIVACY, SQUARE),),
+    evidence=EvidencePolicy.MASKED,
     rules=(
         Rule("in", Enter("yard"), labels=("person",), schedule=(ScheduleSpan((6, 7), 1320, 360),)),
         Rule("gate", Cross("gate")),
@@ -149,3 +151,12 @@ def test_a_schedule_that_never_fires_is_refused() -> None:
 
 def test_labels_are_not_judged_where_they_are_not_known() -> None:
     check(with_rule(Enter("yard"), labels=("whatever",)), ())
+
+
+def test_a_privacy_mask_needs_evidence_that_is_masked_or_none() -> None:
+    original = replace(SOUND, evidence=EvidencePolicy.ORIGINAL)
+    refused = refusal(original)
+    assert refused.reason == "INVALID_MASK"
+    assert "masks[0].kind is 'privacy'; allowed: with evidence masked or none" in refused.message
+    check(replace(SOUND, evidence=EvidencePolicy.NONE), LABELS)
+    check(replace(original, masks=(Mask(MaskKind.DETECTION, SQUARE), Mask(MaskKind.MOTION, SQUARE))), LABELS)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import delete, select, update
 
 from support_store import BEGIN_S, a_postgres, an_event, ended, ready
 from vedette_server.data.event import EventKind, EventState, Evidence, EvidenceState
 from vedette_server.errors import InvalidError, NotFoundError
+from vedette_server.store import querying
 from vedette_server.store.changes import EvidenceChange, Outcome
 from vedette_server.store.querying import EventFilter
 from vedette_server.store.retaining import Retention
 from vedette_server.store.store import EventStore
+from vedette_server.store.tables import chain, events, records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,11 +114,21 @@ def test_evidence_of_an_event_that_is_not_there_is_said_to_be_of_none(store: Eve
     assert store.append([EvidenceChange("nobody", clip=ready())])[0].outcome is Outcome.UNKNOWN
 
 
-def test_acknowledging_again_changes_nothing_unless_another_does(store: EventStore) -> None:
+def test_acknowledging_again_changes_nothing_unless_it_says_more(store: EventStore) -> None:
     store.append([an_event("a")])
-    assert store.acknowledge("a", "ann", "first").outcome is Outcome.ADDED
-    assert store.acknowledge("a", "ann", "second").outcome is Outcome.SAME
-    assert store.acknowledge("a", "bob").number == 3
+    assert store.acknowledge("a", "ann", "first", token="desk").outcome is Outcome.ADDED
+    assert store.acknowledge("a", "ann", "first", token="desk").outcome is Outcome.SAME
+    assert store.acknowledge("a", "ann", token="desk").outcome is Outcome.SAME
+    assert store.acknowledge("a", "ann", "second", token="desk").outcome is Outcome.ADDED
+    assert store.acknowledge("a", "ann", "second", token="other desk").outcome is Outcome.ADDED, "another's token"
+    assert store.acknowledge("a", "bob").number == 5
+    told = [one.event.acknowledgement for one in store.changes_after(1).changes if one.event is not None]
+    assert [(one.user, one.note, one.token) for one in told if one is not None] == [
+        ("ann", "first", "desk"),
+        ("ann", "second", "desk"),
+        ("ann", "second", "other desk"),
+        ("bob", "", ""),
+    ], "what was said before stays in the chain"
     with pytest.raises(NotFoundError, match="'b'"):
         store.acknowledge("b", "ann")
     with pytest.raises(InvalidError, match="4096"):
@@ -177,14 +192,48 @@ def test_what_comes_in_between_two_pages_does_not_shift_them(store: EventStore) 
 def test_a_page_token_of_another_filter_or_of_nobody_is_refused(store: EventStore) -> None:
     store.append([an_event("a"), an_event("b")])
     token = store.query(size=1).next_token
+    mark = json.loads(base64.urlsafe_b64decode(token))[2]
     for wanted, size, given in (
         (EventFilter(rules=("x",)), 1, token),
         (EventFilter(), 1, "nonsense"),
-        (EventFilter(), 0, ""),
-        (EventFilter(), 1001, ""),
+        (EventFilter(), 1, token + "!"),
+        (EventFilter(), 1, encoded("[" * 5000)),
+        (EventFilter(), 1, "W1tb" * 100_000),
+        *((EventFilter(), 1, encoded(json.dumps(one))) for one in wrong_keys(mark)),
     ):
-        with pytest.raises(InvalidError):
-            store.query(wanted, size=size, token=given)
+        for may_see in (None, bool):
+            with pytest.raises(InvalidError) as refused:
+                store.query(wanted, size=size, token=given, may_see=may_see)
+            assert refused.value.reason == "INVALID_PAGE_TOKEN"
+    for size in (0, 1001):
+        with pytest.raises(InvalidError) as refused:
+            store.query(size=size)
+        assert refused.value.reason == "INVALID_PAGE_SIZE"
+
+
+def encoded(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def wrong_keys(mark: str) -> list[object]:
+    """What is JSON, and has the right mark, but is no key of an event."""
+    keys: list[object] = [{}, [], [1.0, "a"], [1.0, "a", mark, 0], [[1.0], "a", mark], [True, "a", mark]]
+    keys += [["1", "a", mark], [10**400, "a", mark], [float("nan"), "a", mark], [1.0, "a\0b", mark]]
+    return [*keys, [1.0, "\ud800", mark], [1.0, 7, mark]]
+
+
+def test_of_channels_that_may_not_be_seen_nothing_is_unpacked(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.append([an_event(f"e{n:02}", channel="gate" if n % 10 == 0 else "yard", at_s=n) for n in range(40)])
+    unpacked: list[bytes] = []
+    real = querying.decode
+    monkeypatch.setattr(querying, "decode", lambda content: (unpacked.append(content), real(content))[1])
+    page = store.query(size=3, may_see=lambda channel: channel == "gate")
+    assert [one.event_id for one in page.events] == ["e30", "e20", "e10"]
+    rest = store.query(size=3, token=page.next_token, may_see=lambda channel: channel == "gate")
+    assert ([one.event_id for one in rest.events], rest.next_token) == (["e00"], "")
+    assert len(unpacked) == 4
 
 
 def test_whoever_goes_on_from_the_last_offset_sees_each_change_once(store: EventStore) -> None:
@@ -238,6 +287,51 @@ def test_retention_removes_what_is_too_old_too_many_or_too_large(store: EventSto
     assert store.append([ended("e0")])[0].outcome is Outcome.REMOVED
     assert set(store.get_many(["e0", "e3", "nobody"])) == {"e3"}
     found = store.verify(head)
-    assert (found.records, found.removed, found.findings) == (8, 3, ())
+    assert (found.records, found.removed, found.findings) == (10, 3, ()), "two steps, which say so"
     assert list(store.retain(Retention(max_bare_records=1))) == []
     assert (store.verify().base, store.verify().findings) == (3, ())
+    length = store.end()[0]
+    assert list(store.retain(Retention(max_bare_records=0))) == []
+    assert store.end()[0] == length, "what is done already is not said again"
+
+
+def test_what_retention_says_of_itself_is_passed_over(store: EventStore) -> None:
+    for number in range(3):
+        store.append([ended(f"e{number}", at_s=number), ended(f"y{number}", channel="yard", at_s=number)])
+        list(store.retain(Retention(max_events=1)))
+    store.append([an_event("last")])
+    assert [one.event_id for one in store.query().events] == ["y2", "e2", "last"]
+    for channels, kept, removed in ((None, ["e2", "y2", "last"], 4), (["gate"], ["e2", "last"], 2), ([""], [], 0)):
+        found = store.changes_after(0, channels)
+        assert ([one.event_id for one in found.changes], found.removed) == (kept, removed)
+        assert found.through == store.end()[0]
+    one_by_one, offset = [], 0
+    while (found := store.changes_after(offset, limit=1)).changes:
+        one_by_one += [one.event_id for one in found.changes]
+        offset = found.through
+    assert one_by_one == ["e2", "y2", "last"]
+    assert store.append([EvidenceChange("", clip=ready())])[0].event is None
+    with pytest.raises(NotFoundError):
+        store.get("")
+
+
+def test_what_was_emptied_or_cut_off_by_hand_is_told(store: EventStore) -> None:
+    for number in range(10):
+        store.append([ended(f"e{number}", at_s=number)])
+    list(store.retain(Retention(max_events=8)))
+    head = store.head()
+    assert store.verify(head).findings == ()
+    with store.engine.begin() as connection:
+        connection.execute(delete(events).where(events.c.event_id.in_(["e4", "e5"])))
+        connection.execute(update(records).where(records.c.event_id.in_(["e4", "e5"])).values(content=None))
+    assert [(one.number, one.text) for one in store.verify(head).findings] == [
+        (5, "the content of records 5..6 is missing, and no record says that it was removed")
+    ]
+    with store.engine.begin() as connection:
+        last = connection.execute(select(records.c.hash).where(records.c.number == 6)).scalar_one()
+        connection.execute(delete(events).where(events.c.record <= 6))
+        connection.execute(delete(records).where(records.c.number <= 6))
+        connection.execute(update(chain).values(base_length=6, base_hash=last))
+    assert [one.text for one in store.verify(head).findings] == [
+        "the first 6 records are cut off, and no record says so"
+    ]

@@ -22,14 +22,18 @@ from sqlalchemy import event as sqlalchemy_event
 from support_store import BEGIN_S, DAY_S, an_event, ended, ready
 from vedette_server.data.event import Acknowledgement, EventState, Evidence, EvidenceState
 from vedette_server.errors import InvalidError, SettingsError
+from vedette_server.store import verifying
+from vedette_server.store.appending import Appending
 from vedette_server.store.canonical import decode, digest, encode
 from vedette_server.store.chain import imported, link
 from vedette_server.store.changes import AcknowledgementChange, EvidenceChange, Outcome
 from vedette_server.store.key_file import load_or_make_key
 from vedette_server.store.querying import EventFilter
 from vedette_server.store.retaining import Retention
+from vedette_server.store.retaining_notes import RetentionNote, Why, decode_note, encode_note, rows_of
 from vedette_server.store.store import EventStore
 from vedette_server.store.tables import chain, events, records
+from vedette_server.store.verifying_notes import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +62,12 @@ def tamper(store: EventStore, *statements: Executable) -> None:
 def some(store: EventStore, count: int = 6) -> None:
     for number in range(count):
         store.append([an_event(f"e{number}", at_s=number), ended(f"e{number}", at_s=number)])
+
+
+def notes(store: EventStore) -> int:
+    """How many records there are of retention itself."""
+    with store.engine.connect() as connection:
+        return connection.execute(select(func.count()).where(records.c.event_id == "")).scalar_one()
 
 
 IDENTITIES = st.sampled_from(["a", "b", "c", "d"])
@@ -99,7 +109,7 @@ def test_whatever_is_done_the_chain_verifies_and_the_same_again_adds_nothing(
             assert cut == []
             changed = store.changes_after(0, limit=1000)
             assert changed.through == seen
-            assert len(changed.changes) + changed.removed == seen
+            assert len(changed.changes) + changed.removed == seen - notes(store)
             latest = {one.event_id: one for one in changed.changes}
             pages = store.query(size=1000).events
             assert {one.event_id: one for one in pages} == latest
@@ -162,7 +172,8 @@ FORGED = encode(replace(ended("e1", at_s=1), label="nobody"))
         ([delete(events).where(events.c.event_id == "e2")], 6, "not listed"),
         ([update(events).where(events.c.event_id == "e2").values(acknowledged=True)], 6, "acknowledged"),
         ([update(events).where(events.c.event_id == "e2").values(record=5)], 5, "listed with another"),
-        ([update(records).where(records.c.number == 5).values(content=None)], 5, "was not removed"),
+        ([update(records).where(records.c.number == 5).values(content=None)], 5, "no record says that it was removed"),
+        ([update(chain).values(base_hash=bytes([1]) * 32)], 0, "does not begin"),
         ([update(records).where(records.c.number == 6).values(content=None)], 5, "not listed"),
         ([update(chain).values(hash=bytes(32))], 12, "another hash than its last"),
         (
@@ -268,7 +279,7 @@ def test_events_that_are_over_for_too_long_go_and_the_chain_still_verifies(store
     steps = list(store.retain(Retention(max_age_s=50 * DAY_S)))
     assert [removed for step in steps for removed in step.removed] == [("gate", f"e{n}") for n in range(6)]
     found = store.verify(head)
-    assert (found.records, found.removed, found.findings) == (14, 12, ())
+    assert (found.records, found.removed, found.findings) == (15, 12, ())
     assert {one.event_id for one in store.query().events} == {"goes on", "young"}
     gap = store.changes_after(3)
     assert ([one.event_id for one in gap.changes], gap.removed) == (["goes on", "young"], 9)
@@ -279,7 +290,7 @@ def test_an_event_that_was_removed_does_not_come_back(store: EventStore) -> None
     list(store.retain(Retention(max_events=0)))
     late = EvidenceChange("e1", clip=ready())
     assert [one.outcome for one in store.append([ended("e0"), an_event("e1"), late])] == [Outcome.REMOVED] * 3
-    assert store.end()[0] == 4
+    assert store.end()[0] == 5, "four, and what retention did"
 
 
 def test_of_each_channel_the_newest_events_are_kept(store: EventStore) -> None:
@@ -312,12 +323,86 @@ def test_bare_records_are_cut_off_when_there_are_too_many_and_what_is_left_verif
     store.append([an_event("goes on", state=EventState.ACTIVE)])
     list(store.retain(Retention(max_events=0, max_bare_records=40)))
     found = store.verify(store.head())
-    assert (found.base, found.records, found.findings) == (24, 37, ())
+    assert (found.base, found.records, found.findings) == (24, 39, ()), "of the two steps each has a record"
     assert store.verify(before).findings == ()
     gap = store.changes_after(0)
-    assert (gap.through, gap.removed) == (61, 60)
+    assert (gap.through, gap.removed) == (63, 60)
     assert store.append([ended("e29")])[0].outcome is Outcome.REMOVED
-    assert store.append([an_event("next")])[0].number == 62
+    assert store.append([an_event("next")])[0].number == 64
+
+
+THIRD = update(records).where(records.c.number == 3)
+E0 = encode(ended("e0"))
+
+
+def retain(store: EventStore, most: int) -> None:
+    list(store.retain(Retention(max_events=most)))
+
+
+@pytest.mark.parametrize(
+    ("statement", "number", "words"),
+    [
+        (delete(records).where(records.c.number == 3), 1, "of records 1..2 is missing"),
+        (THIRD.values(content=None), 1, "of records 1..3 is missing"),
+        (THIRD.values(content=b"{}"), 3, "what it says of retention was changed"),
+        (THIRD.values(content=b"{}"), 1, "no record says"),
+        (THIRD.values(event_id="x"), 1, "no record says"),
+        (THIRD.values(channel="x"), 3, "belongs to no event"),
+        (update(records).where(records.c.number == 2).values(content=E0), 2, "a later record says"),
+        (update(chain).values(base_length=2), 2, "the first 2 records are cut off, and no record says so"),
+    ],
+)
+def test_what_does_not_fit_what_retention_says_of_itself_is_told(
+    store: EventStore, statement: Executable, number: int, words: str
+) -> None:
+    store.append([an_event("e0"), ended("e0")])
+    list(store.retain(Retention(max_events=0)))
+    store.append([an_event("e1")])
+    assert store.verify().findings == ()
+    tamper(store, statement)
+    found = store.verify().findings
+    assert (number, True) in [(one.number, words in one.text) for one in found], found
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        RetentionNote(Why.AGE, 1.0, emptied=((2, 99),)),
+        RetentionNote(Why.AGE, 1.0, emptied=((2, 3),)),
+        RetentionNote(Why.BARE, 1.0, cut=3, cut_hash="00" * 32),
+    ],
+)
+def test_retention_cannot_have_removed_what_came_after_it(store: EventStore, note: RetentionNote) -> None:
+    store.append([an_event("e0"), an_event("e1")])
+    with store._database.writing() as (connection, end):
+        assert Appending(connection, end).note(encode_note(note)) == 3
+    (found,) = store.verify().findings
+    assert (found.number, "came only later" in found.text) == (3, True)
+
+
+@given(st.lists(st.lists(st.integers(1, 40), max_size=12, unique=True), max_size=8))
+def test_what_was_told_to_be_emptied_is_known_by_number(steps: list[list[int]]) -> None:
+    told = Told()
+    for numbers in steps:
+        note = RetentionNote(Why.AGE, 1.0, rows_of(sorted(numbers)))
+        assert decode_note(encode_note(note)) == note
+        told.add(50, note)
+    for number in range(45):
+        assert told.says_emptied(number) == any(number in numbers for numbers in steps)
+
+
+def test_a_check_that_goes_on_while_retention_works_accuses_nobody(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "PIECE", 4)
+    for number in range(10):
+        # The latest records are those of the oldest events: they go while the first are looked at.
+        store.append([an_event(f"e{number}", at_s=-number), ended(f"e{number}", at_s=-number)])
+    left = iter(range(8, 2, -2))
+    found = store.verify(on_progress=lambda _number: retain(store, next(left, 2)))
+    assert found.findings == ()
+    assert found.removed > 0
+    assert found.records == 20, "what came in since is not counted"
 
 
 @contextmanager

@@ -34,11 +34,11 @@ class _EvidencePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Eviden
     EVIDENCE_POLICY_UNSPECIFIED: _EvidencePolicy.ValueType  # 0
     """The same as ORIGINAL."""
     EVIDENCE_POLICY_ORIGINAL: _EvidencePolicy.ValueType  # 1
-    """Packets are kept as they came."""
+    """Packets are kept as they came; privacy masks are refused."""
     EVIDENCE_POLICY_MASKED: _EvidencePolicy.ValueType  # 2
     """Pictures are masked before anything is kept or shown; clips are transcoded, packets are never kept."""
     EVIDENCE_POLICY_NONE: _EvidencePolicy.ValueType  # 3
-    """Nothing is kept or shown."""
+    """Nothing is kept or shown, neither what was kept before."""
 
 class EvidencePolicy(_EvidencePolicy, metaclass=_EvidencePolicyEnumTypeWrapper):
     """What may be kept and shown of a channel's pictures."""
@@ -46,11 +46,11 @@ class EvidencePolicy(_EvidencePolicy, metaclass=_EvidencePolicyEnumTypeWrapper):
 EVIDENCE_POLICY_UNSPECIFIED: EvidencePolicy.ValueType  # 0
 """The same as ORIGINAL."""
 EVIDENCE_POLICY_ORIGINAL: EvidencePolicy.ValueType  # 1
-"""Packets are kept as they came."""
+"""Packets are kept as they came; privacy masks are refused."""
 EVIDENCE_POLICY_MASKED: EvidencePolicy.ValueType  # 2
 """Pictures are masked before anything is kept or shown; clips are transcoded, packets are never kept."""
 EVIDENCE_POLICY_NONE: EvidencePolicy.ValueType  # 3
-"""Nothing is kept or shown."""
+"""Nothing is kept or shown, neither what was kept before."""
 Global___EvidencePolicy: _TypeAlias = EvidencePolicy  # noqa: Y015
 
 class _Anchor:
@@ -90,7 +90,9 @@ class _MaskKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MaskKind.Val
     MASK_KIND_UNSPECIFIED: _MaskKind.ValueType  # 0
     """Never sent."""
     MASK_KIND_PRIVACY: _MaskKind.ValueType  # 1
-    """Nobody may see it: it is blackened in all that is kept or shown, and detections in it are dropped."""
+    """Nobody may see it: it is blackened in all that is kept or shown, and detections in it are dropped. Needs the
+    evidence policy MASKED or NONE; with another it is refused as INVALID_MASK.
+    """
     MASK_KIND_DETECTION: _MaskKind.ValueType  # 2
     """Nothing is detected there: detections whose anchor lies in it are dropped."""
     MASK_KIND_MOTION: _MaskKind.ValueType  # 3
@@ -102,7 +104,9 @@ class MaskKind(_MaskKind, metaclass=_MaskKindEnumTypeWrapper):
 MASK_KIND_UNSPECIFIED: MaskKind.ValueType  # 0
 """Never sent."""
 MASK_KIND_PRIVACY: MaskKind.ValueType  # 1
-"""Nobody may see it: it is blackened in all that is kept or shown, and detections in it are dropped."""
+"""Nobody may see it: it is blackened in all that is kept or shown, and detections in it are dropped. Needs the
+evidence policy MASKED or NONE; with another it is refused as INVALID_MASK.
+"""
 MASK_KIND_DETECTION: MaskKind.ValueType  # 2
 """Nothing is detected there: detections whose anchor lies in it are dropped."""
 MASK_KIND_MOTION: MaskKind.ValueType  # 3

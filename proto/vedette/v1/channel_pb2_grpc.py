@@ -126,7 +126,8 @@ class ChannelServiceServicer:
 
     def GetRecording(self, request, context):
         """Fetches the file of the channel's recording that shows a time, or the next one behind it, in pieces; the first message
-        says what it is. NOT_FOUND when nothing was recorded then or later.
+        says what it is. NOT_FOUND when nothing was recorded then or later, or what was may not be shown any more
+        (EVIDENCE_NOT_SHOWN).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

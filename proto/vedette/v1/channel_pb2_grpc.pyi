@@ -51,7 +51,8 @@ class ChannelServiceStub:
     """Gives the channel's latest picture, masked where the channel says so."""
     GetRecording: _grpc.UnaryStreamMultiCallable[_channel_pb2.GetRecordingRequest, _channel_pb2.GetRecordingResponse]
     """Fetches the file of the channel's recording that shows a time, or the next one behind it, in pieces; the first message
-    says what it is. NOT_FOUND when nothing was recorded then or later.
+    says what it is. NOT_FOUND when nothing was recorded then or later, or what was may not be shown any more
+    (EVIDENCE_NOT_SHOWN).
     """
 
 @_typing.type_check_only
@@ -77,7 +78,8 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     """Gives the channel's latest picture, masked where the channel says so."""
     GetRecording: _aio.UnaryStreamMultiCallable[_channel_pb2.GetRecordingRequest, _channel_pb2.GetRecordingResponse]  # type: ignore[assignment]
     """Fetches the file of the channel's recording that shows a time, or the next one behind it, in pieces; the first message
-    says what it is. NOT_FOUND when nothing was recorded then or later.
+    says what it is. NOT_FOUND when nothing was recorded then or later, or what was may not be shown any more
+    (EVIDENCE_NOT_SHOWN).
     """
 
 class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -142,7 +144,8 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_channel_pb2.GetRecordingResponse], _abc.AsyncIterator[_channel_pb2.GetRecordingResponse]]:
         """Fetches the file of the channel's recording that shows a time, or the next one behind it, in pieces; the first message
-        says what it is. NOT_FOUND when nothing was recorded then or later.
+        says what it is. NOT_FOUND when nothing was recorded then or later, or what was may not be shown any more
+        (EVIDENCE_NOT_SHOWN).
         """
 
 def add_ChannelServiceServicer_to_server(servicer: ChannelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -365,7 +365,7 @@ class AcknowledgeEventRequest(_message.Message):
     name: _builtins.str
     """`channels/{channel}/events/{event}`."""
     user: _builtins.str
-    """Who; empty: whom the token names."""
+    """Who, as the caller says: nobody checks it, so the token's name is kept beside it. Empty: whom the token names."""
     note: _builtins.str
     """What is to be remembered, at most 4096 characters."""
     def __init__(
@@ -935,10 +935,13 @@ class Acknowledgement(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     user: _builtins.str
-    """Who."""
+    """Who, as the caller said."""
     note: _builtins.str
     """What was to be remembered."""
+    token: _builtins.str
+    """Name of the token that the call had, which proves who could say so; empty: the server has no tokens."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -949,10 +952,11 @@ class Acknowledgement(_message.Message):
         user: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         note: _builtins.str = ...,
+        token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "time", b"time", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "time", b"time", "token", b"token", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -97,14 +97,17 @@ class EventServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AcknowledgeEvent(self, request, context):
-        """Takes note that somebody has seen an event. Again by the same person: nothing changes.
+        """Takes note that somebody has seen an event. Again by the same person without another note: nothing changes. Another
+        note, or another person, takes the place of the one before, as a change of its own: what was said before stays in
+        the chain and was sent to whoever watches.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEventSnapshot(self, request, context):
-        """Fetches a snapshot, whole.
+        """Fetches a snapshot, whole. NOT_FOUND with the reason EVIDENCE_NOT_SHOWN when it was kept while more of the channel's
+        pictures could be shown than now; a clip likewise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

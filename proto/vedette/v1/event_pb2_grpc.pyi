@@ -42,9 +42,14 @@ class EventServiceStub:
     GetEvent: _grpc.UnaryUnaryMultiCallable[_event_pb2.GetEventRequest, _event_pb2.GetEventResponse]
     """Gets one event. NOT_FOUND when it is unknown or was removed by retention."""
     AcknowledgeEvent: _grpc.UnaryUnaryMultiCallable[_event_pb2.AcknowledgeEventRequest, _event_pb2.AcknowledgeEventResponse]
-    """Takes note that somebody has seen an event. Again by the same person: nothing changes."""
+    """Takes note that somebody has seen an event. Again by the same person without another note: nothing changes. Another
+    note, or another person, takes the place of the one before, as a change of its own: what was said before stays in
+    the chain and was sent to whoever watches.
+    """
     GetEventSnapshot: _grpc.UnaryUnaryMultiCallable[_event_pb2.GetEventSnapshotRequest, _event_pb2.GetEventSnapshotResponse]
-    """Fetches a snapshot, whole."""
+    """Fetches a snapshot, whole. NOT_FOUND with the reason EVIDENCE_NOT_SHOWN when it was kept while more of the channel's
+    pictures could be shown than now; a clip likewise.
+    """
     GetEventClip: _grpc.UnaryStreamMultiCallable[_event_pb2.GetEventClipRequest, _event_pb2.GetEventClipResponse]
     """Fetches a clip in pieces; the first message says what it is. UNAVAILABLE while it is being written."""
     GetChainHead: _grpc.UnaryUnaryMultiCallable[_event_pb2.GetChainHeadRequest, _event_pb2.GetChainHeadResponse]
@@ -66,9 +71,14 @@ class EventServiceAsyncStub(EventServiceStub):
     GetEvent: _aio.UnaryUnaryMultiCallable[_event_pb2.GetEventRequest, _event_pb2.GetEventResponse]  # type: ignore[assignment]
     """Gets one event. NOT_FOUND when it is unknown or was removed by retention."""
     AcknowledgeEvent: _aio.UnaryUnaryMultiCallable[_event_pb2.AcknowledgeEventRequest, _event_pb2.AcknowledgeEventResponse]  # type: ignore[assignment]
-    """Takes note that somebody has seen an event. Again by the same person: nothing changes."""
+    """Takes note that somebody has seen an event. Again by the same person without another note: nothing changes. Another
+    note, or another person, takes the place of the one before, as a change of its own: what was said before stays in
+    the chain and was sent to whoever watches.
+    """
     GetEventSnapshot: _aio.UnaryUnaryMultiCallable[_event_pb2.GetEventSnapshotRequest, _event_pb2.GetEventSnapshotResponse]  # type: ignore[assignment]
-    """Fetches a snapshot, whole."""
+    """Fetches a snapshot, whole. NOT_FOUND with the reason EVIDENCE_NOT_SHOWN when it was kept while more of the channel's
+    pictures could be shown than now; a clip likewise.
+    """
     GetEventClip: _aio.UnaryStreamMultiCallable[_event_pb2.GetEventClipRequest, _event_pb2.GetEventClipResponse]  # type: ignore[assignment]
     """Fetches a clip in pieces; the first message says what it is. UNAVAILABLE while it is being written."""
     GetChainHead: _aio.UnaryUnaryMultiCallable[_event_pb2.GetChainHeadRequest, _event_pb2.GetChainHeadResponse]  # type: ignore[assignment]
@@ -105,7 +115,10 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_pb2.AcknowledgeEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_pb2.AcknowledgeEventResponse, _abc.Awaitable[_event_pb2.AcknowledgeEventResponse]]:
-        """Takes note that somebody has seen an event. Again by the same person: nothing changes."""
+        """Takes note that somebody has seen an event. Again by the same person without another note: nothing changes. Another
+        note, or another person, takes the place of the one before, as a change of its own: what was said before stays in
+        the chain and was sent to whoever watches.
+        """
 
     @_abc_1.abstractmethod
     def GetEventSnapshot(
@@ -113,7 +126,9 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _event_pb2.GetEventSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_event_pb2.GetEventSnapshotResponse, _abc.Awaitable[_event_pb2.GetEventSnapshotResponse]]:
-        """Fetches a snapshot, whole."""
+        """Fetches a snapshot, whole. NOT_FOUND with the reason EVIDENCE_NOT_SHOWN when it was kept while more of the channel's
+        pictures could be shown than now; a clip likewise.
+        """
 
     @_abc_1.abstractmethod
     def GetEventClip(

@@ -71,7 +71,10 @@ class TrailPoint:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A file that is kept with an event; see the contract's Evidence. `path` is where, in the store of evidence."""
+    """A file that is kept with an event; see the contract's Evidence.
+
+    `path` is where, in the store of evidence; `policy` what was blackened in it, see `evidence/showing.py`.
+    """
 
     state: EvidenceState = EvidenceState.NONE
     size_bytes: int = 0
@@ -79,15 +82,20 @@ class Evidence:
     media_type: str = ""
     detail: str = ""
     path: str = ""
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """Who has seen an event, when (seconds since the epoch), and what was to be remembered."""
+    """Who has seen an event, when (seconds since the epoch), and what was to be remembered.
+
+    `user` is whoever the caller says; `token` is the name of the token that the call had, empty where there are none.
+    """
 
     user: str
     time_s: float
     note: str = ""
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)

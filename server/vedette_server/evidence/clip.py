@@ -19,6 +19,7 @@ from vedette_server.data.rules import EvidencePolicy
 from vedette_server.errors import EvidenceError
 from vedette_server.evidence.encode import MaskedSink
 from vedette_server.evidence.remux import RemuxSink, add_all, finish
+from vedette_server.evidence.showing import kept_under
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -261,7 +262,8 @@ class ClipWriter:
             self._store.remove(filed.path)
             self._check()
         detail = "; ".join(self._detail)
-        evidence = Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, MEDIA_TYPE, detail, filed.path)
+        policy = kept_under(self._hidden if self._policy is EvidencePolicy.MASKED else ())
+        evidence = Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, MEDIA_TYPE, detail, filed.path, policy)
         self._tell(Clip(evidence, filed.path, first.time_s, self._last_s, tuple(self._keyframes_s)))
 
     def _fail(self, error: EvidenceError) -> None:

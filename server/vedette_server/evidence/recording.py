@@ -1,7 +1,7 @@
 """Record a channel all the time, in segments, with an index to find a time in them.
 
 The index stands beside the segments, one file per day, one line of JSON per segment: a line that a crash has cut short
-is left out, and a segment without a line is read again.
+is left out, and a segment without a line is read again. Of such a segment it is not known what was blackened in it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING
 import av
 from av.error import FFmpegError
 
+from vedette_server.data.rules import EvidencePolicy
 from vedette_server.errors import EvidenceError
 from vedette_server.evidence.clip import open_sink
 from vedette_server.evidence.disk import in_words
 from vedette_server.evidence.remux import add_all, finish
+from vedette_server.evidence.showing import kept_under
 from vedette_server.evidence.store import day_of, safe_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from vedette_server.data.rules import EvidencePolicy, Points
+    from vedette_server.data.rules import Points
     from vedette_server.decode.limits import PictureLimits
     from vedette_server.evidence.remux import Sink
     from vedette_server.evidence.ring import Kept, PacketRing
@@ -53,6 +55,7 @@ class Segment:
         size_bytes: Its length.
         sha256: Of it, 64 hexadecimal digits.
         keyframes_s: When each of its keyframes was taken, ascending.
+        policy: What was blackened in it, see `showing`; empty: not known.
     """
 
     path: str
@@ -61,6 +64,7 @@ class Segment:
     size_bytes: int
     sha256: str
     keyframes_s: tuple[float, ...]
+    policy: str = ""
 
 
 class RecordingIndex:
@@ -302,7 +306,13 @@ class Recorder:
             self._store.remove(filed.path)
             return
         segment = Segment(
-            filed.path, first.time_s, self._last_s, filed.size_bytes, filed.sha256, tuple(sorted(self._keyframes_s))
+            filed.path,
+            first.time_s,
+            self._last_s,
+            filed.size_bytes,
+            filed.sha256,
+            tuple(sorted(self._keyframes_s)),
+            kept_under(self._hidden if self._policy is EvidencePolicy.MASKED else ()),
         )
         self._reset()
         self._index.add(segment)

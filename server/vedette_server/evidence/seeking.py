@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from vedette_server.channels.seams import Recorded
 from vedette_server.errors import NotFoundError
+from vedette_server.evidence.showing import check_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from vedette_server.data.rules import WatchConfig
     from vedette_server.evidence.playable import Transcoder
     from vedette_server.evidence.recording import RecordingIndex, Segment
     from vedette_server.evidence.store import EvidenceStore
@@ -23,21 +25,27 @@ class RecordedFiles:
         files: Where it lies.
         transcoder: Makes it playable.
         index_of: Gives a channel's index; None: the channel is not known.
+        watch_of: Tells what is wanted of a channel now, and so what may be shown of it; None: it is not known.
     """
 
     def __init__(
-        self, files: EvidenceStore, transcoder: Transcoder, index_of: Callable[[str], RecordingIndex | None]
+        self,
+        files: EvidenceStore,
+        transcoder: Transcoder,
+        index_of: Callable[[str], RecordingIndex | None],
+        watch_of: Callable[[str], WatchConfig | None],
     ) -> None:
         self._files = files
         self._transcoder = transcoder
         self._index_of = index_of
+        self._watch_of = watch_of
 
     @contextmanager
     def seek(self, channel: str, time_s: float, playable: bool, is_wanted: Callable[[], bool]) -> Iterator[Recorded]:
         """Give the file that shows a time, or the next one behind it.
 
         Raises:
-            NotFoundError: Nothing was recorded then or later.
+            NotFoundError: Nothing was recorded then or later, or what was may not be shown any more.
             EvidenceError: It cannot be read or transcoded.
         """
         index = self._index_of(channel)
@@ -47,6 +55,8 @@ class RecordedFiles:
                 "NOT_RECORDED", f"nothing of channel {channel} was recorded at {time_s:.3f} or later", channel=channel
             )
         segment, seek_s = found
+        what = f"the recording of channel {channel} at {segment.first_s:.3f}"
+        check_shown(what, channel, segment.policy, self._watch_of(channel))
         if not playable:
             yield self._kept(segment, seek_s)
             return

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from vedette_server.data.event import Evidence, EvidenceState
 from vedette_server.errors import EvidenceError
 from vedette_server.evidence.picturing import PictureFinder
+from vedette_server.evidence.showing import kept_under
 from vedette_server.evidence.snapshot import MEDIA_TYPE, take_snapshot
 
 if TYPE_CHECKING:
@@ -149,7 +150,8 @@ class SnapshotJob:
                 self._check()
                 filed.append(self._store.put(wanted.channel, wanted.event_id, suffix, time_s, one.jpeg))
             if self._settle(filed):
-                self._on_done(*(_ready(one) for one in filed))
+                policy = kept_under(wanted.hidden)
+                self._on_done(*(_ready(one, policy) for one in filed))
                 return
             self._check()
         except EvidenceError:
@@ -187,5 +189,5 @@ def _suffixes(take: int) -> tuple[str, str]:
     return (f".{take}.jpg", f".boxes{take}.jpg") if take else (".jpg", ".boxes.jpg")
 
 
-def _ready(filed: Filed) -> Evidence:
-    return Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, MEDIA_TYPE, path=filed.path)
+def _ready(filed: Filed, policy: str) -> Evidence:
+    return Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, MEDIA_TYPE, path=filed.path, policy=policy)

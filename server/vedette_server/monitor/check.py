@@ -20,7 +20,9 @@ from vedette_server.data.rules import (
     Cross,
     Crowd,
     Dwell,
+    EvidencePolicy,
     Left,
+    MaskKind,
     Occupancy,
     Removed,
     Speed,
@@ -63,6 +65,9 @@ def check(config: WatchConfig, labels: Sequence[str]) -> None:
     if len(config.masks) > _MOST:
         _refuse("INVALID_MASK", "masks", _Words(f"{len(config.masks)} masks"), f"at most {_MOST}")
     for index, mask in enumerate(config.masks):
+        if mask.kind is MaskKind.PRIVACY and config.evidence is EvidencePolicy.ORIGINAL:
+            allowed = "with evidence masked or none; with original its pixels would be kept and shown"
+            _refuse("INVALID_MASK", f"masks[{index}].kind", mask.kind.value, allowed)
         _polygon("INVALID_MASK", f"masks[{index}].vertices", mask.vertices)
     if config.width_metres is not None:
         _number("INVALID_SCALE", "width_metres", config.width_metres, above=0.0, most=1e6)

@@ -229,6 +229,7 @@ def _write_acknowledgement(seen: Acknowledgement, wire: event_pb2.Acknowledgemen
     wire.user = seen.user
     set_time(wire.time, seen.time_s)
     wire.note = seen.note
+    wire.token = seen.token
 
 
 def _names(names: Iterable[str], field: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from vedette.v1 import event_pb2, event_pb2_grpc
 from vedette_server.errors import InvalidError, LimitError, NotFoundError, SilentError, StateError
 from vedette_server.rpc import convert_event as convert
-from vedette_server.rpc.auth import Permission
+from vedette_server.rpc.auth import ANYONE, Permission
 from vedette_server.rpc.convert_config import channel_from_wire
 from vedette_server.rpc.status import ending
 from vedette_server.rpc.steering import Hands
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import grpc
 
     from vedette_server.data.event import Event
+    from vedette_server.data.rules import WatchConfig
     from vedette_server.evidence.playable import Transcoder
     from vedette_server.evidence.store import EvidenceStore
     from vedette_server.rpc.auth import Authenticator, Principal
@@ -52,6 +53,7 @@ PIECE_BYTES = 64 * 1024
 # Read at once, so that a thread is asked once for many pieces.
 READ_BYTES = 16 * PIECE_BYTES
 LOOKERS, LOOKS_WAITING = 4, 256
+NOTERS, NOTES_WAITING = 2, 64
 READERS, READS_WAITING = 4, 64
 # A transcode waits for its turn on its thread.
 TRANSCODERS, TRANSCODES_WAITING = 4, 16
@@ -73,6 +75,8 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         evidence: Their files.
         transcoder: Makes clips playable.
         authenticator: Knows who may do what.
+        watch_of: Tells what is wanted of a channel, by its bare name, and so what of its pictures may be shown; None:
+            it is not known, and nothing is.
         patience_s: So long a client may take to read one piece of a clip.
     """
 
@@ -83,16 +87,19 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         evidence: EvidenceStore,
         transcoder: Transcoder,
         authenticator: Authenticator,
+        watch_of: Callable[[str], WatchConfig | None],
         *,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self._store = store
         self._feed = feed
         self._evidence = evidence
-        self._pictures = Pictures(store, evidence, transcoder)
+        self._pictures = Pictures(store, evidence, transcoder, watch_of)
         self._authenticator = authenticator
         self._patience_s = patience_s
         self._looks = Hands("looking at events", LOOKERS, LOOKS_WAITING)
+        # Apart: they wait for the database's lock, which reading does not need.
+        self._notes = Hands("acknowledging events", NOTERS, NOTES_WAITING)
         self._reads = Hands("reading evidence", READERS, READS_WAITING)
         self._transcodes = Hands("transcoding clips", TRANSCODERS, TRANSCODES_WAITING)
         self._checks = Hands("checking events", CHECKERS, CHECKS_WAITING)
@@ -100,7 +107,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
 
     def close(self) -> None:
         """Begin nothing more; may be called twice."""
-        for hands in (self._looks, self._reads, self._transcodes, self._checks):
+        for hands in (self._looks, self._notes, self._reads, self._transcodes, self._checks):
             hands.close()
 
     async def ListEvents(  # noqa: N802 - the contract's name
@@ -134,7 +141,9 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             user = request.user or principal.name
             _check_text("user", user, MAX_USER_CHARS)
             _check_text("note", request.note, MAX_NOTE_CHARS)
-            event, record = await self._looks.run(self._acknowledge, request.name, event_id, user, request.note)
+            # Whoever is ANYONE has no token.
+            token = "" if principal is ANYONE else principal.name
+            event, record = await self._notes.run(self._acknowledge, request.name, event_id, user, request.note, token)
             _log.info("event acknowledged", extra={"event": request.name, "user": user, "by": principal.name})
             return event_pb2.AcknowledgeEventResponse(event=convert.event_to_wire(event, record))
 
@@ -227,9 +236,9 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             raise NotFoundError("EVENT_NOT_FOUND", f"event {event_id!r}: there is none, or it was removed")
         return stored.event, stored.number
 
-    def _acknowledge(self, name: str, event_id: str, user: str, note: str) -> tuple[Event, int]:
+    def _acknowledge(self, name: str, event_id: str, user: str, note: str, token: str) -> tuple[Event, int]:
         event, _ = self._get(name, event_id)
-        stored = self._store.acknowledge(event_id, user, note)
+        stored = self._store.acknowledge(event_id, user, note, token=token)
         self._feed.told(stored)
         return stored.event or event, stored.number
 

@@ -103,4 +103,6 @@ def _engine(name_and_version: str) -> str:
 
 
 def _acknowledgement(one: Acknowledgement | None) -> dict[str, Any] | None:
-    return None if one is None else {"user": one.user, "time": _time(one.time_s), "note": one.note}
+    if one is None:
+        return None
+    return {"user": one.user, "time": _time(one.time_s), "note": one.note, "token": one.token}

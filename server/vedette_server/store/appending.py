@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, insert, select, update
 from vedette_server.store.canonical import decode, digest, encode
 from vedette_server.store.chain import link
 from vedette_server.store.changes import Change, Outcome, Stored, merge
+from vedette_server.store.retaining_notes import NO_EVENT
 from vedette_server.store.tables import chain, events, records, row_of
 
 if TYPE_CHECKING:
@@ -81,13 +82,22 @@ class Appending:
             return Stored(Outcome.SAME, event_id, number, present)
         return self._link(merged, content)
 
-    def _link(self, event: Event, content: bytes) -> Stored:
+    def note(self, content: bytes) -> int:
+        """Add a record that belongs to no event, and give its number."""
+        self._extend(NO_EVENT, NO_EVENT, content)
+        self._write({})
+        return self._length
+
+    def _extend(self, event_id: str, channel: str, content: bytes) -> None:
         content_digest = digest(content)
         self._length += 1
         self._hash = link(self._hash, content_digest)
-        identity = {"event_id": event.event_id, "channel": event.channel}
+        identity = {"event_id": event_id, "channel": channel}
         end = {"number": self._length, "content": content, "digest": content_digest, "hash": self._hash}
         self._new_records.append(identity | end)
+
+    def _link(self, event: Event, content: bytes) -> Stored:
+        self._extend(event.event_id, event.channel, content)
         self._present[event.event_id] = (self._length, event)
         self._contents[event.event_id] = content
         self._rows[event.event_id] = row_of(event, self._length)

@@ -106,7 +106,9 @@ def _evidence(one: Evidence) -> dict[str, Any]:
 
 
 def _acknowledgement(one: Acknowledgement | None) -> dict[str, Any] | None:
-    return None if one is None else {"user": one.user, "time_s": float(one.time_s), "note": one.note}
+    if one is None:
+        return None
+    return {"user": one.user, "time_s": float(one.time_s), "note": one.note, "token": one.token}
 
 
 def _event(content: Mapping[str, Any]) -> Event:

@@ -89,9 +89,15 @@ def merge(present: Event | None, change: Change) -> Event | Outcome:
             clip=_next_evidence(present.clip, change.clip),
             annotated=_next_evidence(present.annotated, change.annotated),
         )
-    if present.acknowledgement is not None and present.acknowledgement.user == change.acknowledgement.user:
+    if _says_nothing_new(present.acknowledgement, change.acknowledgement):
         return present
     return replace(present, acknowledgement=change.acknowledgement)
+
+
+def _says_nothing_new(present: Acknowledgement | None, change: Acknowledgement) -> bool:
+    """Tell whether somebody who has seen an event says so again, and no more."""
+    same_person = present is not None and (present.user, present.token) == (change.user, change.token)
+    return same_person and change.note in {"", present.note if present is not None else ""}
 
 
 def _judged(present: Event, change: Event) -> Event | Outcome:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,10 @@ from sqlalchemy import and_, false, func, literal_column, select, true, tuple_
 from vedette_server.errors import InvalidError
 from vedette_server.store.canonical import decode
 from vedette_server.store.changes import Outcome, Stored
-from vedette_server.store.tables import LASTING_S, chain, events, records
+from vedette_server.store.tables import HELD, LASTING_S, chain, events, records
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import ColumnElement, Connection
 
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 MOST_PER_PAGE = 1000
 # Records that one look for changes passes at most: a watcher of few channels far behind goes on in steps.
 WINDOW = 10_000
+# Events of which only the channel is looked at, in one go and for one page: then it ends, full or not.
+GLANCE = 500
+MOST_GLANCES = 20
+# An identity of an event, and little more.
+_MOST_TOKEN_CHARS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class Changes:
     """What was kept after an offset.
 
     Attributes:
-        changes: In the order in which they were kept.
+        changes: In the order in which they were kept. Records of retention itself are none of them, and no gap.
         through: Everything up to this number was looked at: where to go on.
         removed: Records of these channels on the way that retention has emptied, and all that were cut off; above 0:
             tell of a gap.
@@ -81,32 +87,74 @@ class Changes:
     removed: int = 0
 
 
-def find(connection: Connection, wanted: EventFilter, size: int, token: str) -> Page:
+def find(
+    connection: Connection, wanted: EventFilter, size: int, token: str, may_see: Callable[[str], bool] | None = None
+) -> Page:
     """Give a page of events.
+
+    Args:
+        connection: Reads.
+        wanted: Which.
+        size: At most so many.
+        token: Of the page before; empty: the first.
+        may_see: Leaves out channels, by their bare names, before anything of their events is unpacked; the page may
+            then have fewer events, or none, though it leads on. None: all.
 
     Raises:
         InvalidError: The size is not 1..1000, or the token is not one of this filter.
     """
     if not 1 <= size <= MOST_PER_PAGE:
-        raise InvalidError("PAGE_SIZE", f"page size {size}; 1..{MOST_PER_PAGE} are allowed")
+        raise InvalidError("INVALID_PAGE_SIZE", f"page size {size}; 1..{MOST_PER_PAGE} are allowed")
     before = _read_token(token, wanted) if token else None
-    conditions = _conditions(wanted)
-    if before is not None:
-        conditions.append(tuple_(events.c.start_s, events.c.event_id) < before)
-    rows: list[Any] = []
-    for span in _spans(wanted.start_s):
-        if len(rows) <= size:
-            rows += _rows(connection, [*conditions, *span], size + 1 - len(rows))
+    if may_see is not None:
+        return _find_seen(connection, wanted, size, before, may_see)
+    rows = _rows(connection, (records.c.number, records.c.content), wanted, before, size + 1)
     found = tuple(_stored(row) for row in rows[:size])
     return Page(found, _token(rows[size - 1], wanted) if len(rows) > size else "")
 
 
-def _rows(connection: Connection, conditions: list[ColumnElement[bool]], most: int) -> Sequence[Any]:
+def _find_seen(
+    connection: Connection,
+    wanted: EventFilter,
+    size: int,
+    before: tuple[float, str] | None,
+    may_see: Callable[[str], bool],
+) -> Page:
+    """Give a page of the events that may be seen; only theirs are read whole."""
+    seen: list[Any] = []
+    keys: Sequence[Any] = ()
+    for _number in range(MOST_GLANCES):
+        keys = _rows(connection, (events.c.channel, events.c.record), wanted, before, GLANCE + 1)
+        seen += [key for key in keys[:GLANCE] if may_see(key.channel)]
+        if len(seen) > size or len(keys) <= GLANCE:
+            break
+        before = (keys[GLANCE - 1].start_s, keys[GLANCE - 1].event_id)
+    chosen = select(records.c.number, records.c.content, records.c.event_id)
+    rows = connection.execute(chosen.where(records.c.number.in_([key.record for key in seen[:size]])))
+    by_number = {row.number: _stored(row) for row in rows}
+    found = tuple(by_number[key.record] for key in seen[:size])
+    if len(seen) > size:
+        return Page(found, _token(seen[size - 1], wanted))
+    return Page(found, _encoded(*before, wanted) if before is not None and len(keys) > GLANCE else "")
+
+
+def _rows(
+    connection: Connection, columns: Sequence[Any], wanted: EventFilter, before: tuple[float, str] | None, most: int
+) -> Sequence[Any]:
+    """Give some columns of the next events, with the key of the page's order."""
+    conditions = _conditions(wanted)
+    if before is not None:
+        conditions.append(tuple_(events.c.start_s, events.c.event_id) < before)
+    chosen = select(*columns, events.c.event_id, events.c.start_s)
+    if any(column.table is records for column in columns):
+        chosen = chosen.join(events, events.c.record == records.c.number)
     newest_first = (events.c.start_s.desc(), events.c.event_id.desc())
-    joined = select(records.c.number, records.c.content, events.c.event_id, events.c.start_s).join(
-        events, events.c.record == records.c.number
-    )
-    return connection.execute(joined.where(*conditions).order_by(*newest_first).limit(most)).all()
+    rows: list[Any] = []
+    for span in _spans(wanted.start_s):
+        if len(rows) < most:
+            limited = chosen.where(*conditions, *span).order_by(*newest_first).limit(most - len(rows))
+            rows += connection.execute(limited).all()
+    return rows
 
 
 def _spans(start_s: float | None) -> list[list[ColumnElement[bool]]]:
@@ -171,7 +219,7 @@ def changes_after(connection: Connection, offset: int, channels: Sequence[str] |
     last = min(first + WINDOW, end.length)
     within = and_(records.c.number > first, records.c.number <= last)
     wanted = within if channels is None else and_(within, records.c.channel.in_(channels))
-    held = select(records).where(wanted, records.c.content.is_not(None)).order_by(records.c.number).limit(limit)
+    held = select(records).where(wanted, HELD).order_by(records.c.number).limit(limit)
     found = tuple(_stored(row) for row in connection.execute(held))
     through = found[-1].number if len(found) == limit else last
     bare = select(func.count()).select_from(records)
@@ -185,7 +233,7 @@ def changes_after(connection: Connection, offset: int, channels: Sequence[str] |
 def token_after(last: Stored, wanted: EventFilter) -> str:
     """Give the token of the page behind an event of this filter, for who shows only some events of a page."""
     if last.event is None:
-        raise InvalidError("PAGE_TOKEN", f"event {last.event_id!r} is not there: no page begins behind it")
+        raise InvalidError("INVALID_PAGE_TOKEN", f"event {last.event_id!r} is not there: no page begins behind it")
     return _encoded(float(last.event.start_s), last.event_id, wanted)
 
 
@@ -204,13 +252,25 @@ def _encoded(start_s: float, event_id: str, wanted: EventFilter) -> str:
 
 def _read_token(token: str, wanted: EventFilter) -> tuple[float, str]:
     try:
-        start_s, event_id, mark = json.loads(base64.urlsafe_b64decode(token.encode()))
-        key = float(start_s), str(event_id)
-    except (ValueError, TypeError, binascii.Error) as error:
-        raise InvalidError("PAGE_TOKEN", "this is no page token; take that of the page before") from error
+        start_s, event_id, mark = _parts(token)
+    except (ValueError, OverflowError, RecursionError, binascii.Error) as error:
+        message = "this is no page token; take that of the page before"
+        raise InvalidError("INVALID_PAGE_TOKEN", message) from error
     if mark != _mark(wanted):
-        raise InvalidError("PAGE_TOKEN", "the page token belongs to another filter; take that of the page before")
-    return key
+        message = "the page token belongs to another filter; take that of the page before"
+        raise InvalidError("INVALID_PAGE_TOKEN", message)
+    return start_s, event_id
+
+
+def _parts(token: str) -> tuple[float, str, str]:
+    """Take a token apart if it has the shape that `_encoded` gave it: nothing else may reach the database."""
+    if len(token) > _MOST_TOKEN_CHARS:
+        raise ValueError("too long")
+    match json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True)):
+        case [float(start_s), str(event_id), str(mark)] if math.isfinite(start_s) and "\0" not in event_id:
+            event_id.encode()
+            return start_s, event_id, mark
+    raise ValueError("another shape")
 
 
 def _mark(wanted: EventFilter) -> str:

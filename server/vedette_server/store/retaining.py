@@ -5,6 +5,9 @@ stay, so that the chain still verifies and the same cause does not give the even
 bare records than `max_bare_records` at the beginning of the chain are they cut off: an identity that is cut off could
 come back, and a head from before can no longer be checked.
 
+Each step adds a record of its own to the chain, which says what it emptied or cut off (`retaining_notes.py`): what is
+missing without one was taken away by somebody else.
+
 Works in steps of a bounded number of events, each a transaction, so that appending goes on in between.
 """
 
@@ -19,7 +22,8 @@ from vedette_server.data.event import EvidenceState
 from vedette_server.store.appending import Appending
 from vedette_server.store.changes import EvidenceChange
 from vedette_server.store.querying import get_many
-from vedette_server.store.tables import FOREVER_S, chain, events, records
+from vedette_server.store.retaining_notes import RetentionNote, Why, encode_note, rows_of
+from vedette_server.store.tables import FOREVER_S, HELD, chain, events, records
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
@@ -41,7 +45,7 @@ class Retention:
         max_bytes: Of a channel's evidence, the oldest beyond so many bytes expires; the events stay.
         channels: Of these channels only; None: of all.
         apart: But not of these.
-        max_bare_records: So many records without content are kept at the beginning of the chain.
+        max_bare_records: So many records are kept at the beginning of the chain of which no event's content is left.
     """
 
     max_age_s: float | None = None
@@ -72,13 +76,16 @@ class Removal:
 
 def step(connection: Connection, end: Row[Any], wanted: Retention, now_s: float) -> Removal:
     """Do the next step; an empty one: all is done."""
-    removed = _aged(connection, wanted, now_s) or _beyond_count(connection, wanted)
+    why, removed = Why.AGE, _aged(connection, wanted, now_s)
+    if not removed:
+        why, removed = Why.NUMBER, _beyond_count(connection, wanted)
     if removed:
-        _remove(connection, [event_id for _channel, event_id in removed])
+        emptied = _remove(connection, [event_id for _channel, event_id in removed])
+        Appending(connection, end).note(encode_note(RetentionNote(why, now_s, rows_of(emptied))))
         return Removal(removed=tuple(removed))
     if expiring := _beyond_bytes(connection, wanted):
         return Removal(expired=tuple(Appending(connection, end).run(expiring)))
-    _cut(connection, end, wanted.max_bare_records)
+    _cut(connection, end, wanted.max_bare_records, now_s)
     return Removal()
 
 
@@ -119,9 +126,13 @@ def _oldest(connection: Connection, condition: ColumnElement[bool], most: int) -
     return [(row.channel, row.event_id) for row in rows]
 
 
-def _remove(connection: Connection, event_ids: list[str]) -> None:
+def _remove(connection: Connection, event_ids: list[str]) -> list[int]:
+    """Remove events; give the numbers of the records that lost their content, ascending."""
     connection.execute(delete(events).where(events.c.event_id.in_(event_ids)))
-    connection.execute(update(records).where(records.c.event_id.in_(event_ids)).values(content=None))
+    theirs = and_(records.c.event_id.in_(event_ids), records.c.content.is_not(None))
+    numbers = list(connection.execute(select(records.c.number).where(theirs).order_by(records.c.number)).scalars())
+    connection.execute(update(records).where(theirs).values(content=None))
+    return numbers
 
 
 def _beyond_bytes(connection: Connection, wanted: Retention) -> list[EvidenceChange]:
@@ -158,13 +169,18 @@ def _expired(one: Evidence) -> Evidence | None:
     return replace(one, state=EvidenceState.EXPIRED) if one.state is EvidenceState.READY else None
 
 
-def _cut(connection: Connection, end: Row[Any], kept: int) -> None:
+def _cut(connection: Connection, end: Row[Any], kept: int, now_s: float) -> None:
     """Cut off the bare records at the beginning that are more than may be kept, to a tenth below."""
-    first_held = select(func.min(records.c.number)).where(records.c.content.is_not(None))
+    first_held = select(func.min(records.c.number)).where(HELD)
     bare_through = (connection.execute(first_held).scalar_one() or end.length + 1) - 1
     if bare_through - end.base_length <= kept:
         return
     cut = bare_through - kept * 9 // 10
-    base = connection.execute(select(records.c.hash).where(records.c.number == cut)).scalar_one()
+    bare = select(records.c.number).where(records.c.number <= cut, records.c.content.is_(None))
+    if connection.execute(bare.order_by(records.c.number).limit(1)).first() is None:
+        # Nothing but retention's own records: cutting them off would add another each time.
+        return
+    base = bytes(connection.execute(select(records.c.hash).where(records.c.number == cut)).scalar_one())
+    Appending(connection, end).note(encode_note(RetentionNote(Why.BARE, now_s, cut=cut, cut_hash=base.hex())))
     connection.execute(delete(records).where(records.c.number <= cut))
     connection.execute(update(chain).values(base_length=cut, base_hash=base))

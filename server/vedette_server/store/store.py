@@ -109,8 +109,17 @@ class EventStore:
         with self._database.writing() as (connection, end):
             return Appending(connection, end).run(changes, contents)
 
-    def acknowledge(self, event_id: str, user: str, note: str = "") -> Stored:
-        """Note that somebody has seen an event; again by the same person: nothing changes, the first note stays.
+    def acknowledge(self, event_id: str, user: str, note: str = "", *, token: str = "") -> Stored:
+        """Note that somebody has seen an event.
+
+        Again by the same person, with the same token and without another note: nothing changes. Whatever says more
+        takes the place of what was said before, which stays in the chain, in its own record.
+
+        Args:
+            event_id: Which.
+            user: Who, as they say.
+            note: What is to be remembered.
+            token: Name of the token that they had; empty: there are no tokens.
 
         Raises:
             InvalidError: No user, or too long a note.
@@ -120,7 +129,7 @@ class EventStore:
             raise InvalidError("USER_MISSING", "who acknowledges the event must be said")
         if len(note) > MOST_NOTE_CHARS:
             raise InvalidError("NOTE_TOO_LONG", f"the note has {len(note)} characters; {MOST_NOTE_CHARS} are allowed")
-        seen = Acknowledgement(user, self._clock(), note)
+        seen = Acknowledgement(user, self._clock(), note, token)
         stored = self.append([AcknowledgementChange(event_id, seen)])[0]
         if stored.outcome in {Outcome.UNKNOWN, Outcome.REMOVED}:
             raise NotFoundError("EVENT_NOT_FOUND", f"event {event_id!r}: there is none, or it was removed")
@@ -145,14 +154,21 @@ class EventStore:
                 found |= querying.get_many(connection, part)
         return found
 
-    def query(self, wanted: EventFilter | None = None, *, size: int = 100, token: str = "") -> Page:
-        """Give a page of events, the newest first.
+    def query(
+        self,
+        wanted: EventFilter | None = None,
+        *,
+        size: int = 100,
+        token: str = "",
+        may_see: Callable[[str], bool] | None = None,
+    ) -> Page:
+        """Give a page of events, the newest first; `may_see` leaves out channels, see `querying.find`.
 
         Raises:
             InvalidError: The size is not 1..1000, or the token is not one of this filter.
         """
         with self._database.reading() as connection:
-            return querying.find(connection, wanted or EventFilter(), size, token)
+            return querying.find(connection, wanted or EventFilter(), size, token, may_see)
 
     def changes_after(self, offset: int, channels: Sequence[str] | None = None, limit: int = 100) -> Changes:
         """Give what was kept after an offset, at most `limit`; None where `through` is the end of the chain.

@@ -1,6 +1,7 @@
 """The tables of the store. Core and no ORM: records are only added, rows are replaced whole, nothing is navigated.
 
-`vedette_records` is the chain: it is never changed but for `content`, which retention sets to null. `vedette_events`
+`vedette_records` is the chain: it is never changed but for `content`, which retention sets to null; a record without
+`event_id` and `channel` says what retention did, and keeps its content. `vedette_events`
 has what is asked for of each event as it stands now; its content is that of its latest record. `vedette_chain` is
 one row: the end of the chain, which every writer locks, and the beginning of what is kept of it.
 """
@@ -24,7 +25,9 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    and_,
     false,
+    literal_column,
     true,
 )
 
@@ -87,9 +90,10 @@ records = Table(
 )
 # By it an event's records are found when it is removed, and an identity that was there before.
 Index("ix_vedette_records_event", records.c.event_id, records.c.number)
-# Where what is kept begins, however many emptied records lie before it.
-_HELD = records.c.content.is_not(None)
-Index("ix_vedette_records_held", records.c.number, sqlite_where=_HELD, postgresql_where=_HELD)
+# Where what is kept of events begins, however many emptied records, and those of retention itself, lie before it.
+# Written out, since as a parameter the index would not be used.
+HELD = and_(records.c.content.is_not(None), records.c.event_id != literal_column("''"))
+Index("ix_vedette_records_held", records.c.number, sqlite_where=HELD, postgresql_where=HELD)
 
 events = Table(
     "vedette_events",

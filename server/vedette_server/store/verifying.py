@@ -1,7 +1,10 @@
 """Checks the chain: every record's digest and hash, every event's row, the end, and a head that was kept elsewhere.
 
+What is missing must be missing by retention: for each record without content, and for what was cut off at the
+beginning, a later record must say so (`retaining_notes.py`).
+
 Reads in pieces, each its own transaction: appending and retention go on meanwhile, and no snapshot of the store is
-held for long. What comes in after the beginning is not looked at.
+held for long. What comes in after the beginning is looked at only where it may say why something is missing.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from vedette_server.store.canonical import decode, digest
-from vedette_server.store.chain import link
-from vedette_server.store.tables import chain, events, records, row_of
+from vedette_server.store.chain import GENESIS, link
+from vedette_server.store.retaining_notes import NO_EVENT, decode_note, rows_of
+from vedette_server.store.tables import HELD, chain, events, records, row_of
+from vedette_server.store.verifying_notes import Told, read_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 
 PIECE = 1000
 MOST_FINDINGS = 1000
+# Records of which nothing says why they are empty, of which note is taken.
+MOST_UNSAID = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,8 @@ class Verification:
     """What was found.
 
     Attributes:
-        records: Records checked.
-        removed: Those of them whose content retention has removed: checked by their digest alone.
+        records: Records checked, those of retention itself among them.
+        removed: Those of them whose content is removed: checked by their digest alone.
         base: So many records before them are not kept any more.
         findings: What does not fit, in the order of the chain, at most a thousand; empty: all is well.
     """
@@ -76,26 +83,45 @@ class Verifying:
         self._on_progress = on_progress
         self._findings: list[Finding] = []
         self._removed = 0
+        self._told = Told()
+        self._unsaid: list[int] = []
 
     def run(self) -> Verification:
         """Check all that there is now."""
         with self._database.reading() as connection:
             end = connection.execute(select(chain)).one()
+        read_notes(self._database, self._told, 0, end.length)
         self._check_head(end)
-        before, expected = bytes(end.base_hash), end.base_length + 1
-        for row in self._rows(end.base_length, end.length):
-            if row.number != expected:
-                self._find(expected, f"records {expected}..{row.number - 1} are missing")
-            self._check(row, before)
-            before, expected = bytes(row.hash), row.number + 1
-        if expected <= end.length:
-            self._find(expected, f"records {expected}..{end.length} are missing at the end")
-        elif before != bytes(end.hash):
-            self._find(end.length, "the chain's end has another hash than its last record")
+        self._check_base(end)
+        self._check_links(bytes(end.base_hash), end.base_length, end.length, bytes(end.hash))
+        self._check_unsaid(end)
         self._check_latest()
         self._check_emptied()
         findings = tuple(sorted(self._findings, key=lambda finding: finding.number))
         return Verification(end.length - end.base_length, self._removed, end.base_length, findings)
+
+    def _check_links(self, before: bytes, after: int, last: int, last_hash: bytes) -> None:
+        """Go through the records behind one, whose hash is `before`, to the last."""
+        expected = after + 1
+        for row in self._rows(after, last):
+            if row.number != expected:
+                self._find(expected, f"records {expected}..{row.number - 1} are missing")
+            self._check(row, before)
+            before, expected = bytes(row.hash), row.number + 1
+        if expected <= last:
+            self._find(expected, f"records {expected}..{last} are missing at the end")
+        elif before != last_hash:
+            self._find(last, "the chain's end has another hash than its last record")
+
+    def _check_unsaid(self, end: Row[Any]) -> None:
+        """Tell what is empty and nothing says why; retention may have gone on since: that says so behind the end."""
+        if self._unsaid:
+            with self._database.reading() as connection:
+                now = connection.execute(select(chain)).one()
+            read_notes(self._database, self._told, end.length, now.length)
+        for first, last in rows_of(number for number in self._unsaid if not self._told.says_emptied(number)):
+            which = f"the content of records {first}..{last}" if last > first else "its content"
+            self._find(first, f"{which} is missing, and no record says that it was removed")
 
     def _rows(self, after: int, last: int) -> Iterator[Row[Any]]:
         joined = select(records, *(column.label(f"now_{column.name}") for column in events.c))
@@ -117,11 +143,30 @@ class Verifying:
             self._find(row.number, "its hash is not that of the head: the chain was written anew")
         if row.content is None:
             self._removed += 1
+            if not self._told.says_emptied(row.number) and len(self._unsaid) < MOST_UNSAID:
+                self._unsaid.append(row.number)
             return
+        if self._told.says_emptied(row.number):
+            self._find(row.number, "its content is there, though a later record says that it was removed")
         if digest(bytes(row.content)) != bytes(row.digest):
-            self._find(row.number, f"the content of event {row.event_id} was changed: it has another digest")
+            what = f"the content of event {row.event_id}" if row.event_id else "what it says of retention"
+            self._find(row.number, f"{what} was changed: it has another digest")
+        elif row.event_id == NO_EVENT:
+            self._check_note(row)
+        else:
+            self._check_content(row)
+
+    def _check_note(self, row: Row[Any]) -> None:
+        """Look whether a record of retention is one: it was read before, on its own."""
+        try:
+            note = decode_note(bytes(row.content))
+        except ValueError as error:
+            self._find(row.number, f"its content cannot be read: {error}")
             return
-        self._check_content(row)
+        if row.channel:
+            self._find(row.number, f"it belongs to no event, and stands under channel {row.channel}")
+        if note.cut >= row.number or any(last >= row.number for _first, last in note.emptied):
+            self._find(row.number, "it says that retention removed what came only later")
 
     def _check_content(self, row: Row[Any]) -> None:
         try:
@@ -151,10 +196,17 @@ class Verifying:
         elif head.length == end.base_length and head.hash != bytes(end.base_hash):
             self._find(head.length, "the head has another hash than the beginning of what is kept")
 
+    def _check_base(self, end: Row[Any]) -> None:
+        """Look whether retention says that it has cut off what is missing at the beginning."""
+        if end.base_length == 0 and bytes(end.base_hash) != GENESIS:
+            self._find(0, "the chain does not begin with 32 zero bytes, though nothing was cut off")
+        elif end.base_length and not self._told.says_cut(end.base_length, bytes(end.base_hash)):
+            self._find(end.base_length, f"the first {end.base_length} records are cut off, and no record says so")
+
     def _check_latest(self) -> None:
         """Look whether every event whose contents are there is listed, with its latest record."""
         latest = select(records.c.event_id, func.max(records.c.number).label("number"))
-        latest_of = latest.where(records.c.content.is_not(None)).group_by(records.c.event_id).subquery()
+        latest_of = latest.where(HELD).group_by(records.c.event_id).subquery()
         joined = latest_of.outerjoin(events, events.c.record == latest_of.c.number)
         lost = select(latest_of).select_from(joined).where(events.c.event_id.is_(None))
         with self._database.reading(unhurried=True) as connection:
@@ -162,12 +214,13 @@ class Verifying:
                 self._find(row.number, f"it is the latest of event {row.event_id}, which is not listed with it")
 
     def _check_emptied(self) -> None:
-        """Look whether a record was emptied though its event was not removed."""
+        """Look whether a record is said to be emptied though its event was not removed; others were told already."""
         emptied = select(records.c.number, records.c.event_id).join(events, events.c.event_id == records.c.event_id)
         emptied = emptied.where(records.c.content.is_(None)).order_by(records.c.number).limit(MOST_FINDINGS)
         with self._database.reading(unhurried=True) as connection:
             for row in connection.execute(emptied):
-                self._find(row.number, f"the content of event {row.event_id} is missing, though it was not removed")
+                if self._told.says_emptied(row.number):
+                    self._find(row.number, f"the content of event {row.event_id} is missing, though it was not removed")
 
     def _find(self, number: int, text: str) -> None:
         if len(self._findings) < MOST_FINDINGS:

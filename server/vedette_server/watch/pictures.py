@@ -1,4 +1,7 @@
-"""Open the files of an event, and make sure that they are those that were kept. Blocks: not for the event loop."""
+"""Open the files of an event, and make sure that they are those that were kept, and may still be shown.
+
+Blocks: not for the event loop.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from vedette_server.data.event import EvidenceState
 from vedette_server.errors import DamagedError, EvidenceError, NotFoundError, UnavailableError
+from vedette_server.evidence.showing import check_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from io import BufferedReader
 
     from vedette_server.data.event import Event, Evidence
+    from vedette_server.data.rules import WatchConfig
     from vedette_server.evidence.playable import Transcoder
     from vedette_server.evidence.store import EvidenceStore
     from vedette_server.store.store import EventStore
@@ -65,19 +70,27 @@ class Pictures:
         store: The events.
         evidence: Their files.
         transcoder: Makes clips playable.
+        watch_of: Tells what is wanted of a channel now; None: it is not known.
     """
 
-    def __init__(self, store: EventStore, evidence: EvidenceStore, transcoder: Transcoder) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        evidence: EvidenceStore,
+        transcoder: Transcoder,
+        watch_of: Callable[[str], WatchConfig | None],
+    ) -> None:
         self._store = store
         self._evidence = evidence
         self._transcoder = transcoder
+        self._watch_of = watch_of
 
     def snapshot(self, event: Event, *, annotated: bool) -> tuple[bytes, str]:
         """Give a JPEG and its SHA-256.
 
         Raises:
             UnavailableError: It is being written.
-            NotFoundError: There is none, and why.
+            NotFoundError: There is none, or it may not be shown any more, and why.
             DamagedError: It is not the one that was kept.
         """
         what = "annotated snapshot" if annotated else "snapshot"
@@ -97,7 +110,7 @@ class Pictures:
 
         Raises:
             UnavailableError: It is being written.
-            NotFoundError: There is none, and why.
+            NotFoundError: There is none, or it may not be shown any more, and why.
             DamagedError: It is not the one that was kept.
             EvidenceError: It cannot be transcoded.
         """
@@ -121,6 +134,8 @@ class Pictures:
     def _open(self, event: Event, what: str, piece: Callable[[Event], Evidence]) -> tuple[BufferedReader, Evidence]:
         evidence = piece(event)
         _check(event, what, evidence)
+        of = f"the {what} of event {event.event_id!r}"
+        check_shown(of, event.channel, evidence.policy, self._watch_of(event.channel))
         try:
             return self._evidence.find(evidence.path).open("rb"), evidence
         except (EvidenceError, OSError) as error:

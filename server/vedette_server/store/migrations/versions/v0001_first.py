@@ -24,7 +24,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", name="pk_vedette_records"),
     )
     op.create_index("ix_vedette_records_event", "vedette_records", ["event_id", "number"])
-    held = sa.text("content IS NOT NULL")
+    held = sa.text("content IS NOT NULL AND event_id <> ''")
     op.create_index("ix_vedette_records_held", "vedette_records", ["number"], sqlite_where=held, postgresql_where=held)
     op.create_table(
         "vedette_events",
