@@ -103,12 +103,15 @@ class Scene:
     sequence: int = 0
     min_score: float | None = None
     capture_clock: int = 1
+    # How far the server's wall clock is ahead of what it should be.
+    leap_s: float = 0.0
     desk: NotingDesk = field(default_factory=NotingDesk)
     verdicts: list[Verdict] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         desk: Any = self.desk
-        self.monitor = ChannelMonitor(ChannelRecord("gate", watch=self.watch), desk, None)
+        self.steady_s = self.at_s - EPOCH_S
+        self.monitor = ChannelMonitor(ChannelRecord("gate", watch=self.watch), desk, None, steady=lambda: self.steady_s)
         self.begin(self.session)
 
     def begin(self, session: str, at_s: float | None = None) -> None:
@@ -116,14 +119,22 @@ class Scene:
         if session != self.session:
             self.sequence = 0
         self.session, self.at_s = session, self.at_s if at_s is None else at_s
+        self.steady_s = self.at_s - EPOCH_S
         config = channel_config(self.policy, self.capture_clock)
         self.monitor.begin(session, config, self.at_s)
+
+    def tick(self, after_s: float = 0.0) -> None:
+        """Let time pass until so long after now."""
+        self.steady_s = self.at_s - EPOCH_S + after_s
+        self.monitor.tick(self.at_s + after_s + self.leap_s)
 
     def frame(
         self, detections: Detections | None, reason: SkipReason | None = None, *, capture_s: float | None = None
     ) -> Verdict:
         """Send a packet and judge it."""
         packet = packet_at(self.at_s, self.sequence, capture_s)
+        packet.received_wall_ns += round(self.leap_s * 1e9)
+        self.steady_s = packet.received_s
         self.monitor.packet(packet)
         verdict = verdict_of(packet, detections, reason)
         self.monitor.mask(verdict)

@@ -138,7 +138,7 @@ def test_absence_is_judged_while_nothing_moves_but_not_while_nothing_comes() -> 
     watch = WatchConfig(zones=(LEFT,), rules=(Rule("nobody", Absence("left", 3.0)),))
     scene = Scene(watch=watch)
     scene.frame(found())
-    scene.monitor.tick(scene.at_s + 5.0)
+    scene.tick(5.0)
     assert not scene.desk.of("nobody"), "nobody looked"
     for _ in range(40):
         scene.frame(None, SkipReason.NO_MOTION)
@@ -150,7 +150,7 @@ def test_a_camera_that_is_cut_off_is_offline_and_one_that_ends_in_order_is_not()
     for _ in range(30):
         scene.frame(found())
     scene.monitor.ended("s1", "CLIENT_LOST")
-    scene.monitor.tick(scene.at_s + 4.0)
+    scene.tick(4.0)
     (event,) = scene.desk.events
     assert event.kind is EventKind.CAMERA_OFFLINE
     assert scene.monitor.faults == (EventKind.CAMERA_OFFLINE,)
@@ -158,7 +158,7 @@ def test_a_camera_that_is_cut_off_is_offline_and_one_that_ends_in_order_is_not()
     scene.frame(found())
     assert not scene.desk.active
     scene.monitor.ended("s2", "FINISHED")
-    scene.monitor.tick(scene.at_s + 60.0)
+    scene.tick(60.0)
     assert not scene.desk.active
 
 
@@ -238,3 +238,45 @@ def test_what_comes_late_of_a_session_that_was_displaced_is_masked_and_not_judge
     (outcome,) = verdict.results
     assert outcome.detections is not None
     assert outcome.detections.track_ids[0]
+
+
+def test_a_leap_of_the_servers_clock_is_no_silence_and_hides_none() -> None:
+    scene = Scene(watch=WatchConfig(health=HealthConfig(offline_after_s=5.0)))
+    for _ in range(300):
+        scene.frame(found())
+    scene.leap_s = 3600.0
+    scene.tick()
+    scene.leap_s = 0.0
+    for _ in range(3):
+        scene.frame(found())
+    assert not scene.desk.events
+    for after_s in range(20):
+        scene.tick(after_s)
+    (event,) = scene.desk.active
+    assert event.kind is EventKind.CAMERA_OFFLINE
+    assert event.start_s == pytest.approx(scene.at_s - 0.1)
+
+
+@pytest.mark.parametrize("leap_s", [-3600.0, -1.5, 1.5, 3600.0])
+def test_a_clock_that_is_set_while_a_camera_streams_is_no_fault_of_it_and_dates_what_comes(leap_s: float) -> None:
+    scene = Scene(watch=WatchConfig(health=HealthConfig(offline_after_s=5.0)))
+    for n in range(1200):
+        scene.leap_s = leap_s if n >= 600 else 0.0
+        scene.frame(found())
+    assert not scene.desk.events
+    scene.tick(6.0)
+    (event,) = scene.desk.active
+    assert event.start_s == pytest.approx(scene.at_s - 0.1 + leap_s)
+
+
+def test_an_event_lasts_as_long_as_it_lasts_though_the_clock_is_set_meanwhile() -> None:
+    scene = Scene(watch=WatchConfig(health=HealthConfig(offline_after_s=5.0)))
+    scene.frame(found())
+    scene.tick(10.0)
+    scene.leap_s = -3600.0
+    scene.at_s += 60.0
+    scene.frame(found())
+    (event,) = scene.desk.events
+    assert event.state is EventState.ENDED
+    assert event.end_s is not None
+    assert event.end_s - event.start_s == pytest.approx(60.1)

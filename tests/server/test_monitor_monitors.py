@@ -63,6 +63,7 @@ class Park:
             parts,
             lambda channel, _session, verdict, _index, _id: self.published.append((channel, verdict.packet.sequence)),
             clock=lambda: self.now_s,
+            steady=lambda: self.now_s - EPOCH_S,
         )
 
     def session(self, channel: str = "gate") -> Line:
@@ -143,12 +144,17 @@ def test_what_comes_late_to_a_channel_that_is_forgotten_begins_nothing() -> None
     count = len(park.desk.changes)
     for number in range(20):
         packet = Packet(
-            100 + number, b"x", received_wall_ns=round((line.at_s + number) * 1e9), time_s=line.at_s + number
+            100 + number,
+            b"x",
+            line.at_s + number - EPOCH_S,
+            round((line.at_s + number) * 1e9),
+            time_s=line.at_s + number,
         )
         monitor.packet(packet)
         outcome = EngineOutcome(LABEL, 1, found((0.2, 0.8)))
         monitor.judge(Verdict(packet, 0, None, width=64, height=48, results=(outcome,)), "s1", None)
-        monitor.tick(line.at_s + 60 + number)
+        park.now_s = line.at_s + 60 + number
+        monitor.tick(park.now_s)
     assert len(park.desk.changes) == count
     assert not park.desk.active
     park.monitors.changed("late", ChannelRecord("late"))

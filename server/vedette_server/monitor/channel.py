@@ -1,8 +1,8 @@
 """The monitor of one channel: what its packets, pictures and verdicts mean, for as long as the channel is known.
 
 It outlives sessions, so that identities survive a reconnect. Tracks and rules go by the channel's time line
-(`clock.py`), health by receipt. Time passes for rules with what is judged: an analysed frame, or one in which nothing
-moved; of a camera that sends nothing, nobody knows what is absent.
+(`clock.py`), health by receipt on the monotonic clock. Time passes for rules with what is judged: an analysed frame, or
+one in which nothing moved; of a camera that sends nothing, nobody knows what is absent.
 
 What the first detector of a channel finds is followed. Health is watched of LIVE channels only: how fast a recording is
 sent says nothing about its camera.
@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from vedette_server.data.config import DeliveryPolicy
@@ -28,6 +29,7 @@ from vedette_server.metrics_monitoring import ChannelFigures
 from vedette_server.monitor.base import Scene
 from vedette_server.monitor.clock import PacketClock
 from vedette_server.monitor.health.camera import CameraHealth
+from vedette_server.monitor.health.passing import PassingTime
 from vedette_server.monitor.judge import RuleJudge
 from vedette_server.monitor.luma import luma_of
 from vedette_server.monitor.masking import DetectionMasks
@@ -36,7 +38,7 @@ from vedette_server.monitor.tracking import ChannelTracker
 from vedette_server.picture.letterbox import SQUARE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from fractions import Fraction
 
     from vedette_server.cascade.channel import ChannelCascade
@@ -69,6 +71,7 @@ class ChannelMonitor:
         desk: Where its events go.
         collector: Keeps its packets and sees to evidence; None: nothing is kept.
         cascade: Looks closer at what is followed; None: nobody does.
+        steady: The clock that packets' `received_s` are of.
 
     Attributes:
         gated: Pictures that the gate looked at, by its reason.
@@ -83,6 +86,7 @@ class ChannelMonitor:
         desk: EventDesk,
         collector: Collector | None,
         cascade: ChannelCascade | None = None,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = record.name
         self.gated: dict[str, int] = {}
@@ -106,8 +110,9 @@ class ChannelMonitor:
         self._judge = RuleJudge(record.name, record.watch)
         self._time_s, self._aspect, self._judged_session = 0.0, 1.0, ""
         self._watching = threading.Lock()
-        self._health = CameraHealth(record.name, record.watch.health)
-        self._health_s = 0.0
+        self._steady = steady
+        self._passing = PassingTime()
+        self._health = CameraHealth(record.name, record.watch.health, lambda: self._passing.apart_s)
         self._closed_rules = self._closed_health = False
         self._gate = MotionGate(record.watch.gate, record.watch.masks)
         self._gated: ChannelRecord | None = record
@@ -138,7 +143,7 @@ class ChannelMonitor:
         self._has_clock = config.capture_clock != _FILE_CLOCK
         if not recorded:
             with self._watching:
-                self._tell(self._health.start(self._later(now_s), session))
+                self._tell(self._health.start(self._now(now_s), session))
 
     def changed(self, config: ChannelConfig) -> None:
         """Take note of another configuration of the session that is on."""
@@ -157,8 +162,7 @@ class ChannelMonitor:
             captured_ns = packet.capture_wall_ns if self._has_clock else None
             capture_s = None if captured_ns is None else captured_ns / 1e9
             with self._watching:
-                received_s = self._later(packet.received_wall_ns / 1e9)
-                self._tell(self._health.packet(received_s, len(packet.data), capture_s, packet.sequence))
+                self._tell(self._health.packet(self._at(packet), len(packet.data), capture_s, packet.sequence))
 
     def ended(self, session: str, end_reason: str) -> None:
         """Take note that a session is over: what it saw is over, too; a camera that was cut off is missed."""
@@ -174,7 +178,7 @@ class ChannelMonitor:
                 self._tell(self._judge.step(Scene(self._time_s, session, -1, self._aspect, (), ended)))
         if end_reason == "FINISHED":
             with self._watching:
-                self._tell(self._health.close(self._health_s))
+                self._tell(self._health.close(self._passing.latest_s))
 
     # -- pictures: on the decoder's worker --
 
@@ -185,12 +189,11 @@ class ChannelMonitor:
         for answer in answers:
             if answer.picture is None or answer.reason is not None or answer.packet.decode_only:
                 continue
-            received_s = answer.packet.received_wall_ns / 1e9
-            wanted = clock is not None and not clock.recorded and self._health.wants(received_s)
+            wanted = clock is not None and not clock.recorded and self._health.wants(answer.packet.received_s)
             if gated or wanted:
-                self._look(answer, received_s, gated=gated, wanted=wanted)
+                self._look(answer, gated=gated, wanted=wanted)
 
-    def _look(self, answer: Decoded, received_s: float, *, gated: bool, wanted: bool) -> None:
+    def _look(self, answer: Decoded, *, gated: bool, wanted: bool) -> None:
         assert answer.picture is not None  # noqa: S101  # chosen by it
         try:
             luma = luma_of(answer.picture, lines=wanted)
@@ -199,7 +202,7 @@ class ChannelMonitor:
             return
         if wanted:
             with self._watching:
-                self._tell(self._health.picture(luma, self._later(received_s)))
+                self._tell(self._health.picture(luma, self._at(answer.packet)))
         if gated and not self._passes(luma.grey, answer.packet.time_s):
             answer.reason = SkipReason.NO_MOTION
 
@@ -304,7 +307,7 @@ class ChannelMonitor:
         clock = self._clock
         if clock is not None and not clock.recorded:
             with self._watching:
-                self._tell(self._health.answer(self._later(verdict.packet.received_wall_ns / 1e9), sound))
+                self._tell(self._health.answer(self._at(verdict.packet), sound))
 
     def _reset(self) -> tuple[str, ...]:
         ended = self._tracker.reset()
@@ -323,7 +326,7 @@ class ChannelMonitor:
     def tick(self, now_s: float) -> None:
         """Let time pass: a camera that sends nothing is noticed. Once a second or so."""
         with self._watching:
-            self._tell(self._health.tick(self._later(now_s)))
+            self._tell(self._health.tick(self._now(now_s)))
 
     def change(self, record: ChannelRecord, now_s: float) -> None:
         """Go by another configuration from now on; it has passed the checks.
@@ -342,7 +345,7 @@ class ChannelMonitor:
         if self.cascade is not None:
             self.cascade.change(record.stages)
         with self._watching:
-            self._tell(self._health.change(record.watch.health, self._later(now_s)))
+            self._tell(self._health.change(record.watch.health, self._now(now_s)))
 
     def close(self, now_s: float) -> None:
         """End all that goes on: the channel is forgotten, or the server stops."""
@@ -353,7 +356,7 @@ class ChannelMonitor:
         if self.cascade is not None:
             self.cascade.close()
         with self._watching:
-            self._tell(self._health.close(self._later(now_s)))
+            self._tell(self._health.close(self._now(now_s)))
             self._closed_health = True
         if self.collector is not None:
             self.collector.close()
@@ -385,7 +388,10 @@ class ChannelMonitor:
     def _wants(self, event: Event) -> bool:
         return event.rule not in self._quiet
 
-    def _later(self, time_s: float) -> float:
-        """Let health's time not run back; its lock is held."""
-        self._health_s = max(self._health_s, time_s)
-        return self._health_s
+    def _now(self, now_s: float) -> float:
+        """Let health's time pass; its lock is held."""
+        return self._passing.at(self._steady(), now_s)
+
+    def _at(self, packet: Packet) -> float:
+        """Let health's time pass until a packet was received; its lock is held."""
+        return self._passing.at(packet.received_s, packet.received_wall_ns / 1e9)

@@ -42,6 +42,7 @@ class Monitors:
         cascades: Look closer at what is followed; None: nobody does.
         publish: Told of every verdict with its channel, its session, its index and its request id; quick.
         clock: Seconds since the epoch.
+        steady: The clock that packets' `received_s` are of.
     """
 
     def __init__(
@@ -52,12 +53,13 @@ class Monitors:
         publish: Callable[[str, str, Verdict, int | None, str], None],
         cascades: Cascades | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._desk = desk
         self._parts = parts
         self._cascades = cascades
         self.publish = publish
-        self.clock = clock
+        self.clock, self._steady = clock, steady
         self._changing = threading.Lock()
         self._lock = threading.Lock()
         self._monitors: dict[str, ChannelMonitor] = {}
@@ -117,7 +119,7 @@ class Monitors:
     def _open(self, record: ChannelRecord) -> ChannelMonitor:
         collector = None if self._parts is None else Collector(record, self._parts)
         cascade = None if self._cascades is None else self._cascades.open(record.name, record.stages)
-        return ChannelMonitor(record, self._desk, collector, cascade)
+        return ChannelMonitor(record, self._desk, collector, cascade, self._steady)
 
 
 class SessionWatcher:

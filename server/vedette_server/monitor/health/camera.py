@@ -1,8 +1,9 @@
 """The health of one camera: from packets and small pictures to events about the camera itself.
 
 One object per channel, for as long as the channel is known, over all its sessions; called by one thread at a time.
-Whoever calls sees to it that times do not run back. They are of receipt, in seconds since the epoch, in all calls: the
-camera's own clock is among what is judged, and an event of it would otherwise lie where the clock jumped to.
+Whoever calls sees to it that times do not run back. They are of receipt in all calls, and of a clock that nobody sets:
+the camera's own is among what is judged, and an event of it would otherwise lie where the clock jumped to. Events have
+dates: their times are as far ahead of these as is said when they begin.
 
 Offline is told by `tick` or by the next packet. A fault of the picture is judged on two pictures a second, a fault of
 the stream on every packet. In the dark and while overexposed, what is seen is not judged: a fault that went on goes on.
@@ -22,7 +23,7 @@ from vedette_server.monitor.health.transport import CaptureClock, Decoding, Rate
 from vedette_server.monitor.health.view import VIEW_KINDS, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from vedette_server.data.event import Event
     from vedette_server.data.rules import HealthConfig
@@ -41,11 +42,12 @@ class CameraHealth:
     Args:
         channel: The channel's bare name.
         config: What is watched.
+        apart_s: Tells how many seconds since the epoch are ahead of the times that it is called with.
     """
 
-    def __init__(self, channel: str, config: HealthConfig) -> None:
+    def __init__(self, channel: str, config: HealthConfig, apart_s: Callable[[], float] = lambda: 0.0) -> None:
         self._config = config
-        self._faults = {kind: Fault(channel, kind) for kind in _KINDS}
+        self._faults = {kind: Fault(channel, kind, apart_s) for kind in _KINDS}
         self._packet_s: float | None = None
         self._picture_s = -math.inf
         self._session, self._sequence = "", 0

@@ -9,7 +9,7 @@ from vedette_server.data.event import Event, EventState
 from vedette_server.monitor.episodes import event_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from vedette_server.data.event import EventKind
 
@@ -26,14 +26,18 @@ class Fault:
     Args:
         channel: The channel's bare name.
         kind: Which fault.
+        apart_s: Tells how many seconds since the epoch are ahead of the times that it is called with.
 
     Attributes:
         since_s: When it was first seen, this time; None while it is not.
-        event: The event that goes on; None where it does not count (yet).
+        event: The event that goes on, in seconds since the epoch; None where it does not count (yet).
     """
 
-    def __init__(self, channel: str, kind: EventKind) -> None:
+    def __init__(self, channel: str, kind: EventKind, apart_s: Callable[[], float]) -> None:
         self._channel = channel
+        self._apart = apart_s
+        # As it was when the event began: however the wall clock is set meanwhile, it lasts as long as it lasts.
+        self._apart_s = 0.0
         self.kind = kind
         self.since_s: float | None = None
         self.event: Event | None = None
@@ -71,21 +75,24 @@ class Fault:
         if self.since_s is None:
             self.since_s = time_s if since_s is None else since_s
         if self.event is not None:
-            self.event = replace(self.event, update_s=max(time_s, self.event.update_s), measures=dict(measures))
+            update_s = max(time_s + self._apart_s, self.event.update_s)
+            self.event = replace(self.event, update_s=update_s, measures=dict(measures))
             if time_s - self._told_s < _KEEP_S:
                 return None
             self._told_s = time_s
             return self.event
         if time_s - self.since_s < after_s:
             return None
+        self._apart_s = self._apart()
+        start_s = self.since_s + self._apart_s
         self.event = Event(
-            event_id=event_id_of(self._channel, RULE, self.kind, "", self.since_s),
+            event_id=event_id_of(self._channel, RULE, self.kind, "", start_s),
             channel=self._channel,
             kind=self.kind,
             rule=RULE,
             state=EventState.ACTIVE,
-            start_s=self.since_s,
-            update_s=time_s,
+            start_s=start_s,
+            update_s=time_s + self._apart_s,
             measures=dict(measures),
             session=session,
             sequence=sequence,
@@ -110,6 +117,6 @@ class Fault:
         event, self.event, self.since_s, self._well_s = self.event, None, None, None
         if event is None:
             return None
-        end_s = max(time_s, event.start_s)
+        end_s = max(time_s + self._apart_s, event.start_s)
         detail = f"{event.detail}; {why}" if why else event.detail
         return replace(event, state=EventState.ENDED, end_s=end_s, update_s=max(event.update_s, end_s), detail=detail)
