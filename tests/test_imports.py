@@ -32,7 +32,7 @@ EXTRAS_ONLY = (
     *("cv2", "onnx", "onnxconverter_common", "onnxruntime", "onnxscript", "onnxslim", "openvino", "netron"),
     *("pycocotools", "simplejpeg", "structlog", "psutil", "prometheus_client", "torch", "tensorrt", "tensorrt_rtx"),
     *("pynvml", "nvtx", "PyNvVideoCodec", "scipy", "shapely", "sqlalchemy", "alembic", "cryptography", "psycopg"),
-    *("httpx", "paho"),
+    *("httpcore", "httpx", "paho"),
 )
 MOST_LINES = 400
 MOST_FUNCTION_LINES = 60

@@ -212,7 +212,7 @@ def test_a_state_is_told_in_words_and_the_rest_below_the_worst_first(
 
 def test_on_eighty_columns_no_row_and_no_address_is_broken(vedette: Says, monkeypatch: pytest.MonkeyPatch) -> None:
     address = "https://desk.example/***: answered 503 Service Unavailable, and so on and so on until the line is over"
-    sinks = [Sink("name-of-a-sink", "webhook", 123_456, 1_234, 12_345, 1_234, 0, address), Sink("b", "mqtt")]
+    sinks = [Sink("name-of-a-sink" * 4, "webhook", 123_456, 1_234, 12_345, 1_234, 0, address), Sink("b", "mqtt")]
 
     async def listed(_self: object) -> list[Sink]:
         return sinks
@@ -220,9 +220,11 @@ def test_on_eighty_columns_no_row_and_no_address_is_broken(vedette: Says, monkey
     monkeypatch.setattr(AsyncSinks, "list", listed)
     monkeypatch.setattr(terminal, "console", lambda **_about: Console(width=80, highlight=False))
     lines = vedette("sinks", "list").out.splitlines()
-    assert len(lines) == 2 + len(sinks) + 2
+    assert len(lines) == 2 + len(sinks) + 3
     assert [len(row) for row in rows("\n".join(lines[1:4]))] == [7, 7, 7]
-    assert lines[4] == f"name-of-a-sink: failing: {address}"
+    assert lines[2].startswith("name-of-a-sink")
+    assert lines[2].split()[1:] == ["webhook", "123456", "1234", "0", "12345", "failing"]
+    assert lines[4] == f"{'name-of-a-sink' * 4}: failing: {address}"
 
 
 def test_a_figure_that_calls_for_somebody_stands_out() -> None:

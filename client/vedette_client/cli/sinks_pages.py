@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 def sinks_table(sinks: Sequence[Sink], title: str) -> Table:
     """Show sinks, one a row."""
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False, box=None)
-    table.add_column("name", no_wrap=True, overflow="ellipsis")
-    table.add_column("kind", no_wrap=True, overflow="ellipsis")
+    table.add_column("name", overflow="ellipsis")
+    # Where it is narrow, a long name makes room: the figures say more, and the notes have the name in full.
+    table.add_column("kind", no_wrap=True, overflow="ellipsis", min_width=7)
     for name in ("delivered", "failed", "behind", "dead letters"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    table.add_column("state", no_wrap=True, min_width=len("catching up"))
     for one in sinks:
         table.add_row(
             Text(printable(one.name), style="bold"),
