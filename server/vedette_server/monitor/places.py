@@ -253,7 +253,7 @@ class Places:
         if not sightings or not (self._zones or self._lines):
             return
         # float64 [anchor, track, 2], on the plane.
-        points = np.array([[anchor_of(seen.box, anchor) for _, seen in sightings] for anchor in _ANCHORS], np.float64)
+        points = np.array([[anchor_of(seen.whole, anchor) for _, seen in sightings] for anchor in _ANCHORS], np.float64)
         points[..., 1] /= self._aspect
         zones, lines = list(self._zones.values()), list(self._lines.values())
         if zones:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from vedette_server.data.event import TrailPoint
 from vedette_server.data.rules import Anchor
 from vedette_server.monitor.geometry import anchor_of
+from vedette_server.monitor.hidden import Wholeness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,12 +40,21 @@ _EDGE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """Where an object was seen: when, in which packet's frame, its box and its score."""
+    """Where an object was seen.
+
+    Attributes:
+        time_s: When.
+        sequence: In which packet's frame.
+        box: As it was seen.
+        score: Of the detection.
+        whole: The box by which rules tell where it is: completed where another object hides its lower part.
+    """
 
     time_s: float
     sequence: int
     box: Box
     score: float
+    whole: Box
 
 
 class Trail:
@@ -80,7 +90,7 @@ class Trail:
 
 def _point(seen: Sighting, anchor: Anchor) -> TrailPoint:
     # Every change of an event brings its trail along: a tenth of a thousandth of the picture is enough.
-    x, y = anchor_of(seen.box, anchor)
+    x, y = anchor_of(seen.whole, anchor)
     return TrailPoint(round(seen.time_s, 3), round(x, 4), round(y, 4))
 
 
@@ -91,7 +101,7 @@ class Trace:
     Attributes:
         track_id: The track's identity.
         label: Its class.
-        box: Where it is, or is thought to be.
+        box: Where it is, or is thought to be; whole, see `Sighting`.
         best_score: Highest score so far.
         seen: It was seen in the frame that is being judged.
         confirmed: It counts.
@@ -101,6 +111,7 @@ class Trace:
         early: What was seen of it before it was confirmed.
         trail: Where it was.
         size: Width and height of its box where the picture's edge does not cut it.
+        wholeness: What is known of its size where another object hides its lower part.
         gone_s: When it ended; None: it lives.
         given: Another identity has taken over; it does not count until it is seen again.
     """
@@ -117,6 +128,7 @@ class Trace:
     early: list[Sighting] = field(default_factory=list)
     trail: Trail = field(default_factory=Trail)
     size: Point = (0.0, 0.0)
+    wholeness: Wholeness = field(default_factory=Wholeness)
     gone_s: float | None = None
     given: bool = False
     _velocities: dict[Anchor, tuple[Sighting, Point | None]] = field(default_factory=dict)
@@ -143,7 +155,7 @@ class Trace:
             window = [seen for seen in list(self.recent)[-3:] if latest - seen.time_s <= _LONGEST_S]
         if len(window) < 3 or latest - window[0].time_s < _SHORTEST_S:
             return None
-        points = [anchor_of(seen.box, anchor) for seen in window]
+        points = [anchor_of(seen.whole, anchor) for seen in window]
         times = [seen.time_s - latest for seen in window]
         middle = sum(times) / len(times)
         spread = sum((time - middle) ** 2 for time in times)
@@ -153,11 +165,18 @@ class Trace:
 
     def see(self, sighting: Sighting) -> None:
         """Take its latest sighting."""
-        self.box, self.last = sighting.box, sighting
-        x1, y1, x2, y2 = sighting.box
+        self.box, self.last = sighting.whole, sighting
+        x1, y1, x2, y2 = sighting.whole
         self.size = _size(x1, x2, self.size[0]), _size(y1, y2, self.size[1])
         self.recent.append(sighting)
         self.trail.add(sighting)
+
+    def miss(self, view: TrackView) -> None:
+        """Take that it was not seen, and where it is thought to be: its feet are as far down as they were known to."""
+        left, top, right, bottom = view.box
+        height = self.wholeness.height
+        self.box = left, top, right, bottom if height is None else max(bottom, top + height)
+        self.seen, self.label = False, view.label
 
     def expected(self, anchor: Anchor, time_s: float) -> Point:
         """Tell where it would be at a time if it had gone on as it was last seen to, normalised; may be outside.
@@ -165,7 +184,7 @@ class Trace:
         Where the picture's edge cuts its box, the opposite side tells where it is and how it moves: the box is as large
         as it was before, and its anchor may be beyond the edge already.
         """
-        x1, y1, x2, y2 = self.last.box
+        x1, y1, x2, y2 = self.last.whole
         low_x, high_x = _completed(x1, x2, self.size[0])
         low_y, high_y = _completed(y1, y2, self.size[1])
         x = (low_x + high_x) / 2
@@ -176,7 +195,7 @@ class Trace:
         span = seen[-1].time_s - seen[0].time_s if seen else 0.0
         if span < _SHORTEST_S:
             return x, y
-        moved = [(new - old) / span for old, new in zip(seen[0].box, seen[-1].box, strict=True)]
+        moved = [(new - old) / span for old, new in zip(seen[0].whole, seen[-1].whole, strict=True)]
         ahead = time_s - self.last.time_s
         return x + _rate(x1, x2, moved[0], moved[2]) * ahead, y + _rate(y1, y2, moved[1], moved[3]) * ahead
 
@@ -285,11 +304,14 @@ class Traces:
         trace = self._living.get(view.track_id)
         if not view.seen:
             if trace is not None:
-                trace.seen, trace.box, trace.label = False, view.box, view.label
+                trace.miss(view)
             return trace
-        sighting = Sighting(scene.time_s, scene.sequence, view.box, view.score)
+        wholeness = Wholeness() if trace is None else trace.wholeness
+        others = (other.box for other in scene.tracks if other.track_id != view.track_id)
+        whole = wholeness.take(view.box, scene.time_s, others)
+        sighting = Sighting(scene.time_s, scene.sequence, view.box, view.score, whole)
         if trace is None:
-            trace = Trace(view.track_id, view.label, view.box, view.best_score, sighting, sighting)
+            trace = Trace(view.track_id, view.label, whole, view.best_score, sighting, sighting, wholeness=wholeness)
             self._living[view.track_id] = trace
         if not trace.confirmed:
             trace.early.append(sighting)

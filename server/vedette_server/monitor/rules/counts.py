@@ -1,7 +1,8 @@
 """Rules about how many objects are in a zone: occupancy, crowd, absence.
 
 What was seen last holds until the next frame, so that they are judged by time alone as well. A track that is not seen
-counts until it has ended.
+counts until it has ended; if by its end too few are left, that was so since it was seen last, and the event's end says
+so. What begins by its end (absence, so few) begins then, and not before: until then it may have come back.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class CountRunner(RuleRunner):
         self._zone = watch
         self._held_s: float | None = None
         self._members: tuple[Trace, ...] = ()
+        # When those that ended with this frame were seen last, by track.
+        self._ended: dict[str, float] = {}
 
     @abstractmethod
     def _part(self, inside: list[Trace], now: Now, on: bool, /) -> tuple[Trace, ...] | None:
@@ -52,13 +55,25 @@ class CountRunner(RuleRunner):
 
     def step(self, now: Now) -> None:
         """Judge a frame."""
+        before = self._members
         self._look(now)
         if self._held_s is None:
-            self._end(_RULE, now.time_s, now)
+            self._end(_RULE, self._over_s(before, now), now)
         elif _RULE in self._episodes:
             self._note(_RULE, self._members, self._measures(now), now)
         else:
             self._ripen(now)
+        self._ended.clear()
+
+    def _over_s(self, before: tuple[Trace, ...], now: Now) -> float:
+        """Tell when it was over: when those were seen last whose end ended it; where anybody else left as well, now."""
+        ended = [self._ended.get(trace.track_id) for trace in before if not self._is_inside(trace, now)]
+        seen = [time_s for time_s in ended if time_s is not None]
+        return max(seen) if seen and len(seen) == len(ended) else now.time_s
+
+    def _is_inside(self, trace: Trace, now: Now) -> bool:
+        there = any(one is trace for one in now.counted)
+        return there and self._counts(trace) and self._zone.is_in(trace)
 
     def _look(self, now: Now) -> None:
         inside = [trace for trace in now.counted if self._counts(trace) and self._zone.is_in(trace)]
@@ -79,8 +94,9 @@ class CountRunner(RuleRunner):
             episode = Episode(self._origin, now.moment, start, None, self._members, self._measures(now))
             self._begin(_RULE, episode, now)
 
-    def ended(self, _trace: Trace, _now: Now, /) -> None:
+    def ended(self, trace: Trace, _now: Now, /) -> None:
         """Let a track go: the next look at the zone does not find it."""
+        self._ended[trace.track_id] = trace.last.time_s
 
     def inherit(self, _old: str, _trace: Trace, /) -> None:
         """Let a track go on in the place of one that was lost: the next look finds it."""

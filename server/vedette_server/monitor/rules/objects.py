@@ -46,6 +46,10 @@ class ObjectRunner(RuleRunner):
     def _measures(self, trace: Trace, since_s: float, now: Now, /) -> dict[str, float]:
         """Measure it."""
 
+    def _over_s(self, _key: str, now: Now, /) -> float:
+        """Tell when it was over, of an object of which it does not hold any more."""
+        return now.time_s
+
     def step(self, now: Now) -> None:
         """Judge a frame."""
         open_from = self.since_s(now.time_s)
@@ -56,7 +60,7 @@ class ObjectRunner(RuleRunner):
             on = key in self._episodes
             since = self._since(trace, now, on)
             if since is None:
-                self._end(key, now.time_s, now)
+                self._end(key, self._over_s(key, now), now)
             elif on:
                 self._note(key, (trace,), self._measures(trace, since, now), now)
             elif open_from is not None and self._counts(trace):
@@ -99,6 +103,9 @@ class HoldingRunner(ObjectRunner):
     def __init__(self, setting: Setting, watch: ZoneWatch) -> None:
         super().__init__(setting, watch)
         self._holding: dict[str, float] = {}
+        # When it was last told for sure that it holds, and of whom that cannot be told since.
+        self._sure_s: dict[str, float] = {}
+        self._doubted: set[str] = set()
 
     @abstractmethod
     def _holds(self, trace: Trace, now: Now, on: bool, /) -> bool | None:
@@ -109,20 +116,37 @@ class HoldingRunner(ObjectRunner):
         holds = self._holds(trace, now, on) if self._zone.is_in(trace) else False
         if holds:
             self._holding.setdefault(key, now.time_s)
-        elif holds is not None:
+            self._sure_s[key] = now.time_s
+            self._doubted.discard(key)
+        elif holds is None:
+            self._doubted.add(key)
+        else:
             self._holding.pop(key, None)
         return self._holding.get(key)
+
+    def _over_s(self, key: str, now: Now, /) -> float:
+        """Tell when it was over: what could not be told in between does not count."""
+        return self._sure_s.get(key, now.time_s) if key in self._doubted else now.time_s
+
+    def _kept(self, key: str) -> dict[str, float] | None:
+        """Give what was measured last, where nothing can be measured."""
+        return dict(self._episodes[key].measures) if key in self._episodes else None
 
     def inherit(self, old: str, trace: Trace, /) -> None:
         """Let a track go on in the place of one that was lost."""
         super().inherit(old, trace)
         if old in self._holding:
             self._holding[trace.track_id] = self._holding.pop(old)
+        if old in self._sure_s:
+            self._sure_s[trace.track_id] = self._sure_s.pop(old)
+            self._doubted.add(trace.track_id)
 
     def forget(self, track_id: str) -> None:
         """Forget a track."""
         super().forget(track_id)
         self._holding.pop(track_id, None)
+        self._sure_s.pop(track_id, None)
+        self._doubted.discard(track_id)
 
 
 class SpeedRunner(HoldingRunner):
@@ -152,7 +176,9 @@ class SpeedRunner(HoldingRunner):
         return fast or (self._below is not None and speed < self._below * (1 + slack))
 
     def _measures(self, trace: Trace, _since_s: float, now: Now, /) -> dict[str, float]:
-        speed = self._speed(trace, now) or 0.0
+        speed = self._speed(trace, now)
+        if speed is None:
+            return self._kept(trace.track_id) or {"speed": 0.0, "top_speed": 0.0}
         top = speed
         if trace.track_id in self._episodes:
             top = max(speed, self._episodes[trace.track_id].measures["top_speed"])
@@ -183,7 +209,11 @@ class WrongWayRunner(HoldingRunner):
         return off > self._condition.tolerance_degrees - (_DEGREES_SLACK if on else 0.0)
 
     def _measures(self, trace: Trace, _since_s: float, now: Now, /) -> dict[str, float]:
-        velocity = trace.velocity(self.rule.anchor, now.moment.aspect) or (0.0, 0.0)
+        velocity = trace.velocity(self.rule.anchor, now.moment.aspect)
+        kept = self._kept(trace.track_id) if velocity is None else None
+        if kept is not None:
+            return kept
+        velocity = velocity or (0.0, 0.0)
         heading = heading_degrees(*velocity)
         off = off_degrees(heading, self._condition.allowed_degrees)
         return {"direction_degrees": heading, "off_degrees": off, "speed": math.hypot(*velocity)}
@@ -241,7 +271,7 @@ class Stillness:
 
     def take(self, trace: Trace, aspect: float) -> float:
         """Take an object that is seen; return since when it has not moved."""
-        x, y = anchor_of(trace.last.box, Anchor.CENTRE)
+        x, y = anchor_of(trace.last.whole, Anchor.CENTRE)
         y /= aspect
         rest = self._rests.get(trace.track_id)
         if rest is None or math.hypot(x - rest[0], y - rest[1]) > self.radius:

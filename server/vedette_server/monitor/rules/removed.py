@@ -94,7 +94,7 @@ class RemovedRunner(RuleRunner):
         return next((key for key in same if self._at(trace, self._spots[key], now)), None)
 
     def _remember(self, trace: Trace, now: Now) -> None:
-        x, y = anchor_of(trace.last.box, Anchor.CENTRE)
+        x, y = anchor_of(trace.last.whole, Anchor.CENTRE)
         self._made += 1
         self._spots[str(self._made)] = Spot(trace, x, y / now.moment.aspect)
         if len(self._spots) > _MOST_SPOTS:
