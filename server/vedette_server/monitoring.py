@@ -41,11 +41,11 @@ from vedette_server.store.store import EventStore
 from vedette_server.store.writer import EventWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from vedette_server.cascade.cascades import Cascades
-    from vedette_server.data.channel import ChannelRecord, StageConfig
+    from vedette_server.data.channel import ChannelRecord
     from vedette_server.data.event import Event
     from vedette_server.data.rules import WatchConfig
     from vedette_server.data.verdict import Verdict
@@ -66,7 +66,7 @@ class Monitoring:
         labels: Tells the labels that a channel's engines know; empty: not known yet.
         publish: Told of every verdict; see `Monitors`.
         cascades: Look closer at what is followed; closed by whoever gives them, after this.
-        check_stages: Refuses stages that cannot be run.
+        check_engines: Refuses a channel whose engines cannot be run.
 
     Attributes:
         store: The events.
@@ -87,10 +87,10 @@ class Monitoring:
         labels: Callable[[ChannelRecord], tuple[str, ...]],
         publish: Callable[[str, str, Verdict, int | None, str], None],
         cascades: Cascades,
-        check_stages: Callable[[Sequence[StageConfig]], None],
+        check_engines: Callable[[ChannelRecord], None],
     ) -> None:
         self._settings = settings
-        self._check_stages = check_stages
+        self._check_engines = check_engines
         with contextlib.ExitStack() as stack:
             self.folder = settings.monitor.state_dir or default_folder()
             stack.enter_context(StateDir(self.folder))
@@ -169,7 +169,7 @@ class Monitoring:
 
     def _check(self, labels: Callable[[ChannelRecord], tuple[str, ...]], record: ChannelRecord) -> None:
         check_record(record, labels(record), self._settings.monitor.source_dirs)
-        self._check_stages(record.stages)
+        self._check_engines(record)
 
     def _close_writer(self) -> None:
         until_s = time.monotonic() + LAST_WRITES_S

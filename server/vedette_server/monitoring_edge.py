@@ -22,7 +22,7 @@ from vedette.v1 import (
     watch_pb2_grpc,
 )
 from vedette_server.cascade.cascades import Cascades
-from vedette_server.cascade.check import check_stages
+from vedette_server.channels.engines import check_engines
 from vedette_server.channels.labels import KnownLabels
 from vedette_server.channels.status import ChannelStatusView
 from vedette_server.decode.limits import PictureLimits
@@ -86,7 +86,7 @@ class MonitoringEdge:
                 KnownLabels(catalogue),
                 self._hub.publish,
                 self._cascades,
-                lambda stages: check_stages(stages, catalogue),
+                lambda record: check_engines(record, catalogue),
             )
         except BaseException:
             self._cascades.close()

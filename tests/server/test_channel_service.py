@@ -22,6 +22,7 @@ from vedette.v1 import channel_pb2 as pb
 from vedette.v1 import channel_pb2_grpc
 from vedette_server.channels.seams import Recorded
 from vedette_server.channels.status import ChannelStatusView
+from vedette_server.data.channel import RecordingConfig
 from vedette_server.data.rules import EvidencePolicy
 from vedette_server.errors import EvidenceError, NotFoundError
 from vedette_server.rpc import channel_service
@@ -419,6 +420,21 @@ async def test_why_there_is_no_recording_is_told(
     async with asking(catalogue, parts) as stub:
         request = pb.GetRecordingRequest(name="channels/gate", time=NOON)
         assert await refusal(stub.GetRecording(request).read()) == (code, reason)
+
+
+@pytest.mark.parametrize(("enabled", "told"), [(True, "is on"), (False, "is off")])
+async def test_who_finds_nothing_recorded_is_told_whether_it_is_being_recorded(
+    catalogue: ChannelCatalogue, parts: Parts, enabled: bool, told: str
+) -> None:
+    def fail(*_: Any) -> Recorded:
+        raise NotFoundError("NOT_RECORDED", "nothing was recorded")
+
+    parts.recorded = fail
+    catalogue.create(replace(record_of(), recording=RecordingConfig(enabled=enabled)))
+    async with asking(catalogue, parts) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.GetRecording(pb.GetRecordingRequest(name="channels/gate", time=NOON)).read()
+    assert refused.value.details() == f"nothing was recorded; recording {told} for it"
 
 
 async def test_a_recording_needs_a_time_and_a_channel(catalogue: ChannelCatalogue, parts: Parts) -> None:

@@ -11,6 +11,7 @@ from vedette_server.channels.urls import check_url
 from vedette_server.data.rules import Crowd, EvidencePolicy, Occupancy
 from vedette_server.errors import InvalidError
 from vedette_server.monitor.check import check as check_watch
+from vedette_server.monitor.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,10 +50,10 @@ def check_record(record: ChannelRecord, labels: Sequence[str] = (), folders: Seq
     # `channels/-` stands for all of them.
     if not NAME.fullmatch(record.name) or record.name == "-":
         _refuse("INVALID_CHANNEL", "name", record.name, "1 to 128 of A-Z a-z 0-9 . _ -, but not - alone")
-    shown = record.display_name
-    if len(shown) > _MOST_DISPLAY_CHARS or any(unicodedata.category(one) in _UNSHOWN for one in shown):
+    title = record.display_name
+    if len(title) > _MOST_DISPLAY_CHARS or any(unicodedata.category(one) in _UNSHOWN for one in title):
         allowed = f"at most {_MOST_DISPLAY_CHARS} characters, no control characters"
-        _refuse("INVALID_DISPLAY_NAME", "display_name", shown, allowed)
+        _refuse("INVALID_DISPLAY_NAME", "display_name", title, allowed)
     check_watch(record.watch, labels)
     for rule in record.watch.rules:
         field = f"rules.{rule.name}"
@@ -123,8 +124,8 @@ def _engines(reason: str, field: str, engines: Sequence[EngineRef]) -> None:
     names = [engine.name for engine in engines]
     for engine in engines:
         if not _ENGINE.fullmatch(engine.name) or not _ENGINE.fullmatch(engine.version or "-"):
-            shown = f"{engine.name}@{engine.version}" if engine.version else engine.name
-            _refuse(reason, field, shown, "a name, and where wanted a version, 1 to 128 of A-Z a-z 0-9 . _ + - each")
+            typed = f"{engine.name}@{engine.version}" if engine.version else engine.name
+            _refuse(reason, field, typed, "a name, and where wanted a version, 1 to 128 of A-Z a-z 0-9 . _ + - each")
         if names.count(engine.name) > 1:
             _refuse(reason, field, engine.name, "each engine once")
 
@@ -146,7 +147,5 @@ def _range(reason: str, field: str, value: float | None, least: float, most: flo
 
 
 def _refuse(reason: str, field: str, value: object, allowed: str) -> NoReturn:
-    shown = repr(value)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
-    raise InvalidError(reason, f"{field} is {shown}; allowed: {allowed}", field=field)
+    said = "missing" if value is None else shown(value)
+    raise InvalidError(reason, f"{field} is {said}; allowed: {allowed}", field=field)

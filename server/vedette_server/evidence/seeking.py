@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from vedette_server.channels.seams import Recorded
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from vedette_server.evidence.playable import Transcoder
     from vedette_server.evidence.recording import RecordingIndex, Segment
     from vedette_server.evidence.store import EvidenceStore
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class RecordedFiles:
@@ -51,9 +55,8 @@ class RecordedFiles:
         index = self._index_of(channel)
         found = None if index is None else index.seek(time_s)
         if found is None:
-            raise NotFoundError(
-                "NOT_RECORDED", f"nothing of channel {channel} was recorded at {time_s:.3f} or later", channel=channel
-            )
+            message = f"nothing of channel {channel} was recorded at {_when(time_s)} or later"
+            raise NotFoundError("NOT_RECORDED", message, channel=channel)
         segment, seek_s = found
         what = f"the recording of channel {channel} at {segment.first_s:.3f}"
         check_shown(what, channel, segment.policy, self._watch_of(channel))
@@ -66,3 +69,10 @@ class RecordedFiles:
     def _kept(self, segment: Segment, seek_s: float) -> Recorded:
         path = self._files.find(segment.path)
         return Recorded(path, segment.size_bytes, segment.sha256, False, segment.first_s, seek_s)
+
+
+def _when(time_s: float) -> str:
+    try:
+        return f"{_EPOCH + timedelta(seconds=time_s):%Y-%m-%d %H:%M:%S} UTC"
+    except OverflowError:  # beyond the years that a calendar has
+        return f"{time_s:.0f} s"

@@ -30,6 +30,7 @@ from vedette_server.data.rules import (
 )
 from vedette_server.errors import InvalidError
 from vedette_server.monitor.schedule import longest_minutes
+from vedette_server.monitor.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MOST = 64
+# Events of the camera itself are of this rule.
+_RESERVED = "camera"
+_EMPTY = "empty, for the whole picture"
 # A day: whoever wants to know of more asks the store.
 _LONGEST_S = 86_400.0
 
@@ -83,10 +87,8 @@ class _Words(str):
 
 
 def _refuse(reason: str, field: str, value: object, allowed: str) -> NoReturn:
-    shown = str(value) if isinstance(value, _Words) else repr(value)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
-    raise InvalidError(reason, f"{field} is {shown}; allowed: {allowed}", field=field)
+    said = "missing" if value is None else str(value) if isinstance(value, _Words) else shown(value)
+    raise InvalidError(reason, f"{field} is {said}; allowed: {allowed}", field=field)
 
 
 def _number(
@@ -105,6 +107,8 @@ def _names(kind: str, names: Sequence[str]) -> None:
     for name in names:
         if not _NAME.fullmatch(name):
             _refuse(f"INVALID_{kind}", f"{field}.name", name, "1 to 64 of A-Z a-z 0-9 . _ -")
+        if kind == "RULE" and name == _RESERVED:
+            _refuse("INVALID_RULE", "rules.name", name, "another name: events of the camera itself are of that rule")
         if names.count(name) > 1:
             _refuse(f"INVALID_{kind}", f"{field}.name", name, "each name once")
 
@@ -168,17 +172,19 @@ def _rule(rule: Rule, config: WatchConfig, labels: Sequence[str]) -> None:
 
 def _listed(names: Iterable[str]) -> str:
     known = list(names)
-    shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-    return shown or "none is configured"
+    return ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
 
 
 def _place(field: str, condition: Condition, config: WatchConfig) -> None:
     if isinstance(condition, Cross):
         if condition.line not in {line.name for line in config.lines}:
-            _refuse("UNKNOWN_LINE", f"{field}.line", condition.line, _listed(line.name for line in config.lines))
+            known = _listed(line.name for line in config.lines)
+            said = _Words(f"{shown(condition.line)}; no line is configured") if not known else condition.line
+            _refuse("UNKNOWN_LINE", f"{field}.line", said, known or "one that is made under lines")
     elif condition.zone != EVERYWHERE and condition.zone not in {zone.name for zone in config.zones}:
         known = _listed(zone.name for zone in config.zones)
-        _refuse("UNKNOWN_ZONE", f"{field}.zone", condition.zone, f"{known}, or empty for the whole picture")
+        said = _Words(f"{shown(condition.zone)}; no zone is configured") if not known else condition.zone
+        _refuse("UNKNOWN_ZONE", f"{field}.zone", said, f"{known}, or empty for the whole picture" if known else _EMPTY)
 
 
 def _at_least_s(field: str, condition: Condition) -> None:

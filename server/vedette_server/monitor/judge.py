@@ -231,7 +231,7 @@ def _bind(config: WatchConfig) -> list[_Bound]:
         places, name = (lines, condition.line) if isinstance(condition, Cross) else (zones, condition.zone)
         if name not in places:
             kind = "line" if isinstance(condition, Cross) else "zone"
-            allowed = ", ".join(known for known in places if known) or "none is configured"
+            allowed = ", ".join(known for known in places if known) or f"none: no {kind} is configured"
             raise InvalidError(f"UNKNOWN_{kind.upper()}", f"rules.{rule.name}.{kind} is {name!r}; allowed: {allowed}")
         bound.append(_Bound(rule, name, places[name], config.time_zone, config.width_metres))
     return bound

@@ -263,10 +263,18 @@ class ChannelService(channel_pb2_grpc.ChannelServiceServicer):
         unwanted = threading.Event()
 
         def open_it() -> _OpenRecording:
-            self._known(name)
-            with self._recordings.seek(name, time_s, playable, lambda: not unwanted.is_set()) as recorded:
-                # The file may go when the context is left, or retention comes: what is open can be read to its end.
-                return _OpenRecording(recorded.path.open("rb"), recorded)
+            record = self._known(name)
+            try:
+                with self._recordings.seek(name, time_s, playable, lambda: not unwanted.is_set()) as recorded:
+                    # The file may go when the context is left, or retention comes: what is open is read to its end.
+                    return _OpenRecording(recorded.path.open("rb"), recorded)
+            except NotFoundError as error:
+                if error.reason != "NOT_RECORDED":
+                    raise
+                state = "on" if record is not None and record.recording.enabled else "off"
+                raise NotFoundError(
+                    error.reason, f"{error.message}; recording is {state} for it", channel=name
+                ) from error
 
         opening = (self._transcodes if playable else self._reads).submit(open_it)
         try:

@@ -144,7 +144,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             # Whoever is ANYONE has no token.
             token = "" if principal is ANYONE else principal.name
             event, record = await self._notes.run(self._acknowledge, request.name, event_id, user, request.note, token)
-            _log.info("event acknowledged", extra={"event": request.name, "user": user, "by": principal.name})
+            _log.info("event acknowledged", extra={"event_name": request.name, "user": user, "by": principal.name})
             return event_pb2.AcknowledgeEventResponse(event=convert.event_to_wire(event, record))
 
     async def GetEventSnapshot(  # noqa: N802 - the contract's name
