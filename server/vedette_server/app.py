@@ -193,7 +193,7 @@ class App:
     ) -> tuple[Pipeline, Engines, Decoders]:
         settings = self._settings
         opener = self._opener or GpuOpener(settings.engines.cuda_library)
-        pipeline = Pipeline(_workers(settings), settings.decode.pending_pictures, tracer=tracer)
+        pipeline = Pipeline(settings.decode.threads, settings.decode.pending_pictures, tracer=tracer)
         # Its threads keep the process alive: they must end whatever fails from here on.
         stack.callback(pipeline.close)
         engines = Engines(
@@ -394,9 +394,3 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
-
-
-def _workers(settings: Settings) -> int:
-    if settings.decode.workers != "auto":
-        return settings.decode.workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,6 +12,7 @@ texts are read.
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - the kinds of options are read from the annotations
 from typing import Literal
@@ -251,6 +252,13 @@ class DecodeSettings:
         "auto", "Decodes video; auto: GPUs that letterbox.", choices=("auto", "cpu", "nvdec"), flag="--decode-device"
     )
     surface_bytes: int = option(1024 * MIB, "Memory of a GPU for pictures it decoded.", unit="bytes", low=0)
+
+    @property
+    def threads(self) -> int:
+        """How many decode and convert: one for each core that this process may use, where nobody says otherwise."""
+        if self.workers != "auto":
+            return self.workers
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
