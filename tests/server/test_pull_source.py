@@ -165,10 +165,10 @@ def test_a_playlist_is_opened_only_where_the_settings_allow_it(tmp_path: Path) -
     for name in ("live.m3u8", "live"):
         (tmp_path / name).write_text(text)
     with web(tmp_path) as url:
-        with pytest.raises(SourceError, match=r"monitor\.source_playlists"):
-            Source(check_url(f"{url}/live.m3u8", ()), PATIENT)
-        with pytest.raises(SourceError, match="cannot be opened"):
-            Source(check_url(f"{url}/live", ()), PATIENT)
+        with pytest.raises(SourceError, match=r"monitor\.source_playlists"), opened(f"{url}/live.m3u8"):
+            pass
+        with pytest.raises(SourceError, match="cannot be opened"), opened(f"{url}/live"):
+            pass
 
 
 @pytest.mark.parametrize("name", ["list.m3u8", "list.ffconcat"])
@@ -196,8 +196,8 @@ def test_http_does_not_redirect_to_other_hosts(tmp_path: Path) -> None:
     with web(tmp_path) as url, Camera(Answer("302 Found", f"Location: {url}/clip.mp4\r\n")) as camera:
         with opened(f"{url}/clip.mp4"):
             pass
-        with pytest.raises(SourceError, match="cannot be opened"):
-            Source(check_url(f"http://{camera.host}/clip.mp4", ()), PATIENT)
+        with pytest.raises(SourceError, match="cannot be opened"), opened(f"http://{camera.host}/clip.mp4"):
+            pass
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
