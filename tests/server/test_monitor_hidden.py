@@ -135,3 +135,7 @@ def test_who_goes_away_behind_somebody_is_where_the_feet_are_seen(share: float, 
     boxes = [BEHIND] * fps + slid(BEHIND, away, frames)
 
     assert taken(boxes, fps=fps) == boxes
+
+
+def test_who_is_hidden_bit_by_bit_is_known_as_large_as_before_it_began() -> None:
+    assert taken([BEHIND] * 30 + slid(BEHIND, HEAD, 18))[-1][3] == pytest.approx(BEHIND[3], abs=0.03)
