@@ -192,6 +192,7 @@ class _Events(event_pb2_grpc.EventServiceServicer):
         found = await self._find(request, context)
         found.acknowledgement.user = request.user or "desk"
         found.acknowledgement.note = request.note
+        found.acknowledgement.token = "front desk"
         found.acknowledgement.time.FromSeconds(T0 + 60)
         return event_pb2.AcknowledgeEventResponse(event=found)
 

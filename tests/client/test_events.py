@@ -86,7 +86,8 @@ async def test_an_acknowledgement_tells_who_and_what_for() -> None:
     async with MonitorServer(filled(1)) as server, Client(server.address) as client:
         seen = (await client.events.acknowledge(FIRST, note="a cat")).acknowledgement
     assert seen is not None
-    assert (seen.user, seen.note, seen.time_ns) == ("desk", "a cat", (T0 + 60) * 10**9)
+    assert (seen.user, seen.note, seen.token) == ("desk", "a cat", "front desk")
+    assert seen.time_ns == (T0 + 60) * 10**9
 
 
 async def test_pictures_come_with_and_without_boxes() -> None:

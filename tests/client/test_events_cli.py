@@ -114,7 +114,8 @@ def test_all_facts_of_an_event_are_shown(capsys, tmp_path: Path) -> None:
     assert facts["measured"] == ["dwell_s 4.5"]
     assert facts["way"] == ["3 points, from 0.000 0.000 to 0.200 0.200"]
     assert facts["clip"] == ["ready, 256 kB, video/mp4"]
-    assert facts["seen by"][0].startswith("desk, ")
+    assert facts["seen by"][0].startswith("desk (token front desk), ")
+    assert page["acknowledgement"]["token"] == "front desk"
     assert facts["seen by"][0].endswith(": a cat")
     assert len(re.findall(r"sha256 [0-9a-f]{64}", said.out)) == 3
     assert picture.read_bytes() == JPEG + b"!"

@@ -34,6 +34,7 @@ from vedette_server.decode.limits import PictureLimits
 from vedette_server.evidence.clip import ClipLimits, ClipWriter
 from vedette_server.evidence.pixels import hidden
 from vedette_server.evidence.ring import Kept, PacketRing
+from vedette_server.evidence.showing import kept_under
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -305,11 +306,13 @@ def test_a_masked_clip_is_black_where_it_is_hidden_in_every_picture(name: str, t
 def test_no_original_packet_of_a_masked_channel_is_in_any_file(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     fmt, packets = source("h264")
-    whole_clip(store, fmt, packets, EvidencePolicy.MASKED, [LEFT_HALF])
+    made = whole_clip(store, fmt, packets, EvidencePolicy.MASKED, [LEFT_HALF])
+    assert made.evidence.policy == kept_under([LEFT_HALF])
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert kept
     assert not any(packet.data[-48:] in kept for packet in packets)
-    original = whole_clip(store, fmt, packets)
+    original = whole_clip(store, fmt, packets, hidden=[LEFT_HALF])
+    assert original.evidence.policy == "original", "nothing is blackened, whatever masks there are"
     assert packets[0].data[-48:] in store.find(original.path).read_bytes()
 
 

@@ -10,6 +10,7 @@ import pytest
 from support_evidence import LIMITS, FailingDisk, ring_of, source, store_in
 from vedette_server.data.event import Evidence, EvidenceState
 from vedette_server.evidence import picturing
+from vedette_server.evidence.showing import kept_under
 from vedette_server.evidence.snapshot import Drawing
 from vedette_server.evidence.snapshot_job import SnapshotJob, Wanted
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from vedette_server.data.rules import Points
     from vedette_server.evidence.ring import PacketRing
     from vedette_server.evidence.store import EvidenceStore
 
@@ -44,12 +46,13 @@ class Job:
     folder: Path
     index: int | None = 8
     disk: NotingDisk = field(default_factory=NotingDisk)
+    hidden: tuple[Points, ...] = ()
     told: list[Evidence] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.ring: PacketRing = ring_of(*source("h264"))
         self.store: EvidenceStore = store_in(self.folder, self.disk)
-        wanted = Wanted("gate", "e1", self.index, Drawing(), (), 0)
+        wanted = Wanted("gate", "e1", self.index, Drawing(), self.hidden, 0)
         self.job = SnapshotJob(self.ring, self.store, wanted, LIMITS, lambda *pieces: self.told.extend(pieces))
 
     def run(self) -> None:
@@ -63,12 +66,22 @@ class Job:
         return [one.state for one in self.told]
 
 
+LEFT: Points = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0))
+RIGHT: Points = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0))
 READY, FAILED = [EvidenceState.READY] * 2, [EvidenceState.FAILED] * 2
 
 
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picturing, "_BATCH", 4)
+
+
+@pytest.mark.parametrize("areas", [(), (LEFT,), (LEFT, RIGHT)])
+def test_it_keeps_with_each_picture_what_was_blackened_in_it(tmp_path: Path, areas: tuple[Points, ...]) -> None:
+    job = Job(tmp_path, hidden=areas)
+    job.run()
+    assert [one.policy for one in job.told] == [kept_under(areas)] * 2
+    assert (kept_under(areas) == "original") == (not areas)
 
 
 def test_it_files_two_pictures_and_tells_once(tmp_path: Path) -> None:

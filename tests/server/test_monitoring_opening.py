@@ -19,6 +19,7 @@ import pytest
 from support_store import ended
 from vedette_server.data.channel import ChannelRecord
 from vedette_server.data.event import EventState, Evidence, EvidenceState
+from vedette_server.data.rules import EvidencePolicy
 from vedette_server.errors import SettingsError
 from vedette_server.monitoring import Monitoring
 from vedette_server.settings import Settings
@@ -47,6 +48,22 @@ def settings_in(folder: Path, **sections: Any) -> Settings:
 def opened(settings: Settings) -> Monitoring:
     cascades: Any = NoCascade()
     return Monitoring(settings, lambda _record: (), lambda *_about: None, cascades, lambda _stages: None)
+
+
+def test_a_sink_gets_no_picture_that_its_channel_does_not_allow_any_more(tmp_path: Path) -> None:
+    with opened(settings_in(tmp_path, store={"max_age_s": 0.0})) as monitoring:
+        monitoring.catalogue.create(ChannelRecord("gate"))
+        filed = monitoring.files.put("gate", "e1", ".boxes.jpg", 1e9, b"unmasked")
+        piece = Evidence(EvidenceState.READY, filed.size_bytes, filed.sha256, "image/jpeg", path=filed.path)
+        event = replace(ended("e1"), channel="gate", annotated=piece)
+        assert monitoring._annotated(event) == b"unmasked"
+        record = monitoring.catalogue.get("gate")
+        assert record is not None
+        none = replace(record, watch=replace(record.watch, evidence=EvidencePolicy.NONE))
+        monitoring.catalogue.update(none, frozenset({"evidence"}))
+        assert monitoring._annotated(event) is None
+        monitoring.catalogue.delete("gate")
+        assert monitoring._annotated(event) is None, "nor of one that was deleted"
 
 
 def threads() -> set[str]:

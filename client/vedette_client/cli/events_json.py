@@ -12,7 +12,7 @@ An event has these keys:
 - `trail`: `[time, x, y]` each; where it was asked for
 - `snapshot`, `annotated_snapshot`, `clip`: `state`, `size_bytes`, `sha256`, `media_type`, `detail`
 - `engine_version`, `session`, `sequence`: what it stands on
-- `acknowledgement`: `user`, `time`, `note`; null: nobody's
+- `acknowledgement`: `user`, `time`, `note`, `token` (name of the token that the user had); null: nobody's
 - `detail`: in words
 - `record`: number of its latest change in the chain
 
@@ -80,7 +80,8 @@ def event_page(event: Event, *, trail: bool = False) -> dict[str, Any]:
         "record": event.record,
     }
     if seen := event.acknowledgement:
-        page["acknowledgement"] = {"user": seen.user, "time": iso_time(seen.time_ns), "note": seen.note}
+        said = {"user": seen.user, "time": iso_time(seen.time_ns), "note": seen.note, "token": seen.token}
+        page["acknowledgement"] = said
     if trail:
         page["trail"] = [[iso_time(one.time_ns), round(one.x, 6), round(one.y, 6)] for one in event.trail]
     return page
