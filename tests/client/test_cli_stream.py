@@ -103,6 +103,29 @@ def test_ctrl_c_ends_the_sources_and_still_closes_the_accounts(server) -> None:
     assert "agrees" in said.out
 
 
+def test_a_channel_that_is_deleted_is_told_also_when_the_others_go_on_until_ctrl_c(tmp_path) -> None:
+    with ServerProcess("--engine", "blobs", "--tune-budget-s", "0", "--state", str(tmp_path / "state")) as server:
+        names = ("--channel", "gone", "--channel", "kept")
+        process = support_cli.start(
+            "stream", BLOBS, BLOBS, *names, "--server", server.address, "--engine", "blobs", "--jsonl", "-"
+        )
+        assert process.stdout is not None
+        seen: set[str] = set()
+        while seen != {"gone", "kept"}:
+            seen.add(json.loads(process.stdout.readline())["channel"])
+        file = tmp_path / "channels.toml"
+        file.write_text('[[channels]]\nname = "gone"\n')
+        for command in (("apply", file), ("delete", "gone")):
+            assert support_cli.vedette("channels", *command, "--server", server.address).code == 0
+        quiet = 0
+        while quiet < 40:  # so many pictures of the other one
+            quiet = 0 if json.loads(process.stdout.readline())["channel"] == "gone" else quiet + 1
+        said = support_cli.interrupt(process)
+    assert said.code == 130
+    told = "gone: channel gone was deleted (NOT_FOUND, CHANNEL_DELETED)"
+    assert f"vedette stream: {told}" in said.err
+
+
 def sessions(server: ServerProcess, *args: str) -> list[str]:
     said = support_cli.vedette("watch", "--once", "--server", server.address, *args)
     assert said.code == 0, said.err

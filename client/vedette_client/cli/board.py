@@ -136,6 +136,8 @@ class Board:
     # --- plain -----------------------------------------------------------------------------------------
 
     def _line(self, camera: Camera, now_s: float) -> str:
+        if camera.error is not None:
+            return f"{now_s - self._began_s:7.1f} s  {camera.shot.channel}: {camera.state.value}: {camera.error}"
         tally = camera.tally
         ages = tally.recent_ages(now_s)
         age = f"age p50 {ages[0] * 1000:.0f} p95 {ages[1] * 1000:.0f} ms, " if ages else ""

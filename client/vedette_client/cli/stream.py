@@ -140,7 +140,9 @@ async def _stream(wishes: Sequence[Shot], where: Reach, output: TextIO | None, f
     for camera, path in zip(cameras, files, strict=True):
         if path is not None and path.exists():
             console.print(f"{camera.shot.channel}: drawn into {path}", soft_wrap=True)
-    return INTERRUPTED if interruption.count else outcome(cameras, "vedette stream")
+    # Why a camera failed is told, also when the others went on until Ctrl-C.
+    code = outcome(cameras, "vedette stream")
+    return INTERRUPTED if interruption.count else code
 
 
 def clip_paths(path: Path | None, channels: Sequence[str]) -> list[Path | None]:
