@@ -217,7 +217,7 @@ def test_an_address_without_a_hidden_password_is_taken_as_it_is() -> None:
     "url",
     [
         "http://admin:***@cam/stream?=***",
-        "http://admin:new@cam/stream?=***",
+        "http://admin@cam/stream?=***",
         "http://admin:***@cam/stream?channel=1&x=***",
         "http://admin:***@cam/***?=***",
         "http://admin:***@cam/stream?token=***&token=***",
