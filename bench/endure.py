@@ -45,7 +45,7 @@ name = "over"
 kind = "cross"
 line = "middle"
 """
-LIMITS = ("--store-max-events", "200", "--evidence-max-bytes", str(8 << 20), "--store-retain-interval-s", "5")
+LIMITS = ("--store-max-events", "30", "--evidence-max-bytes", str(2 << 20), "--store-retain-interval-s", "5")
 LOOK_S = 5.0
 
 
@@ -137,7 +137,8 @@ def summary(looks: list[dict[str, float]], told: dict[str, int], options: argpar
             "second third": before,
             "last third": after,
             "last / second": after / max(before, 1e-9),
-            "most": max(one[key] for one in looks),
+            "least, most": [min(one[key] for one in part) for part in (second, last)]
+            + [max(one[key] for one in looks)],
         }
     figures["server, cores"] = (looks[-1]["cpu_s"] - looks[0]["cpu_s"]) / (looks[-1]["at_s"] - looks[0]["at_s"])
     figures["memory over time, MiB"] = [[round(one["at_s"]), round(one["rss_mib"], 1)] for one in looks[::12]]

@@ -534,7 +534,9 @@ def test_a_file_that_goes_away_takes_no_channel_with_it(
 def test_a_broken_file_stops_a_server_that_starts(tmp_path: Path) -> None:
     file = tmp_path / "channels.toml"
     file.write_text("[[channels]]\nname = 'gate'\nrules = [{name = 'r', kind = 'cross', line = 'wall'}]")
-    with pytest.raises(SettingsError, match=r"channel 'gate': rules\.r\.line is 'wall'; no line is configured; allowed: one"):
+    with pytest.raises(
+        SettingsError, match=r"channel 'gate': rules\.r\.line is 'wall'; no line is configured; allowed: one"
+    ):
         catalogue_of(None, file)
 
 
