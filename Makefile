@@ -61,7 +61,7 @@ ALONE = $(shell grep -rlE 'mark\.alone\b' tests --include='test_*.py')
 
 test: $(TEST_READY)  ## Set up, then run the tests (ARGS="-k words" picks some)
 ifeq ($(ARGS),)
-	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "$(DEFAULT_TESTS) and not alone"
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "$(DEFAULT_TESTS) and not alone"
 	@$(BIN)/python -m pytest -m "$(DEFAULT_TESTS) and alone" $(ALONE)
 else
 	@$(BIN)/python -m pytest $(ARGS)

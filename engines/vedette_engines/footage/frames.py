@@ -166,12 +166,21 @@ def _times(file: Path) -> Sequence[int]:
     return times if len(times) == len(packets) == len(set(times)) else ()
 
 
+def _decode_here(stream: av.VideoStream) -> None:
+    """Decode on the caller's thread.
+
+    Threads of FFmpeg that still work on pictures when a decoder is let go log what they meet; where Python takes these
+    messages they wait for the interpreter, which waits for them: PyAV lets go of decoders with it held.
+    """
+    stream.codec_context.thread_count = 1
+
+
 def _sought(file: Path, indices: Sequence[int], times: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
     """Go to each frame by its time; ends early where the times turn out not to be the frames'."""
     try:
         with av.open(str(file)) as container:
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            _decode_here(stream)
             # An edit list or a damaged beginning shifts the count: then the first frames are not the first times.
             first = [frame.pts for frame, _ in zip(container.decode(stream), range(_COUNTED), strict=False)]
             if first != list(times[: len(first)]):
@@ -196,7 +205,7 @@ def _decode_all(file: Path, indices: Sequence[int]) -> Iterator[tuple[int, av.Vi
     decoded = 0
     try:
         with av.open(str(file)) as container:
-            container.streams.video[0].thread_type = "AUTO"
+            _decode_here(container.streams.video[0])
             for frame in container.decode(video=0):
                 if decoded in wanted:
                     yield decoded, frame
