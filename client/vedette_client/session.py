@@ -356,8 +356,6 @@ class Session:
             told = self._since_restart.skipped - Counter({_UNTOLD: self._since_restart.skipped[_UNTOLD]})
             self.account.skipped[_UNTOLD] -= self._since_restart.skipped[_UNTOLD]
             self.account.skipped += theirs.skipped - told
-        # Of a stream that the server ended before we did, it never saw what was on its way.
-        if self.finished:
-            check_closing(self._since_restart, wire, skips_told=not self._omits)
+        check_closing(self._since_restart, wire, skips_told=not self._omits, whole=self.finished)
         self.closing = account_from_wire(wire)
         self.account.pictures_decoded = self.closing.pictures_decoded
