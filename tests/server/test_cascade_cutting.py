@@ -103,8 +103,8 @@ def places(draw: Any) -> tuple[float, float, float, float]:
 def test_a_crop_of_a_raw_picture_is_what_stands_there(pixel_format, rotation, aspect, corners):
     picture = raw_picture(pixel_format, rotation, aspect)
     difference = cv2.absdiff(cut_out(picture, aspect, corners), reference(picture, aspect, corners))
-    # Where samples are not square the part's edges fall between pixels and the whole was resized once more: up to 4.2 was
-    # found, as much as a part that stands a pixel off. Square samples tell that.
+    # Where samples are not square the part's edges fall between pixels and the whole was resized once more: up to 4.2
+    # was found, as much as a part that stands a pixel off. Square samples tell that.
     assert difference.mean() < (2.5 if aspect == 1 else 4.5)
 
 
@@ -113,8 +113,8 @@ def test_a_crop_of_a_raw_picture_is_what_stands_there(pixel_format, rotation, as
 def test_a_crop_of_a_video_frame_is_what_stands_there(layout, rotation, aspect, corners):
     picture = video_picture(layout, rotation, aspect)
     difference = cv2.absdiff(cut_out(picture, aspect, corners), reference(picture, aspect, corners))
-    # Where samples are not square the part's edges fall between pixels and the whole was resized once more: up to 4.2 was
-    # found, as much as a part that stands a pixel off. Square samples tell that.
+    # Where samples are not square the part's edges fall between pixels and the whole was resized once more: up to 4.2
+    # was found, as much as a part that stands a pixel off. Square samples tell that.
     assert difference.mean() < (2.5 if aspect == 1 else 4.5)
 
 
