@@ -7,6 +7,7 @@ number of messages, fall silent, and lie about what it sends.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import threading
 from collections import deque
@@ -455,6 +456,8 @@ class Says:
     def __call__(self, *args: object) -> Said:
         from vedette_client.cli.main import run  # noqa: PLC0415
 
+        # What other tests' calls left behind is told when it is collected: not beside what is said here.
+        gc.collect()
         self._capsys.readouterr()
         code = run([*map(str, args), "--server", self._address])
         found = self._capsys.readouterr()
