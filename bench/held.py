@@ -21,6 +21,7 @@ from bench.setting import ROOT, clip, keep, yolox
 
 BUSY = "intel_one-by-one-person-detection.mp4"
 MOST = 64
+COMMAND = "from vedette_client.cli.main import main; main()"
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def search(engines: Path, path: Path, gate: str, fps: float, seconds: float) -> 
         flags = ("--engines-dir", str(engines), "--engine", "yolox-nano", "--state", str(Path(folder) / "state"))
         with Server(*flags, "--channels", str(channels)) as server:
             command = [
-                *(sys.executable, "-m", "vedette_client.cli.main", "loadtest", "--server", server.address),
+                *(sys.executable, "-c", COMMAND, "loadtest", "--server", server.address),
                 *("--source", str(path), "--engine", "yolox-nano", "--fps", str(fps), "--duration", str(seconds)),
                 *("--search", "--channels", "2", "--max-channels", str(MOST), "--json", str(told)),
                 *("--server-pid", str(server.pid)),
@@ -62,13 +63,13 @@ def search(engines: Path, path: Path, gate: str, fps: float, seconds: float) -> 
 
 def summary(told: dict[str, Any]) -> dict[str, Any]:
     """Take what matters of a search."""
-    steps = told["steps"]
+    steps = told["search"]["steps"]
     held = [step for step in steps if not step["misses"]]
     best = max(held, key=lambda step: step["channels"], default=None)
     return {
         "channels": 0 if best is None else best["channels"],
-        "skipped": {} if best is None else best["summary"]["counts"]["skipped"],
-        "analysed per second": 0.0 if best is None else best["summary"]["counts"]["analysed_fps"],
+        "skipped": {} if best is None else best["figures"]["counts"]["skipped"],
+        "analysed per second": 0.0 if best is None else best["figures"]["counts"]["analysed_fps"],
         "steps": {str(step["channels"]): step["misses"] for step in steps},
     }
 

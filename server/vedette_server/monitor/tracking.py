@@ -12,7 +12,8 @@ their identities from 1 again, and cost three times as much for 50 objects. What
 without times) falls to 0.56 to 0.59 where times are irregular. edgefirst's, in Rust, costs 16 us, and reaches 0.45 at
 5 fps. `supervision` has no tracker any more.
 
-It costs about 0.25 ms per frame with 10 objects, 0.6 ms with 50, 10 ms with 300, and 6 KiB with 10.
+It costs about 0.35 ms per frame with 10 objects (0.6 ms where an engine runs in between), 1 ms with 50, and 6 KiB with
+10.
 
 Who is seen in part (behind a pillar, bit by bit) or together with another one keeps the size that is known of it: that
 costs 0.01 of IDF1 on those walkers, whose boxes are never cut, and tells 0.97 instead of 0.80 of all crossings of lines

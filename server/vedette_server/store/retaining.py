@@ -51,7 +51,7 @@ class Retention:
     max_age_s: float | None = None
     max_events: int | None = None
     max_bytes: int | None = None
-    max_bare_records: int = 10_000_000
+    max_bare_records: int = 2_000_000
     channels: tuple[str, ...] | None = None
     apart: tuple[str, ...] = ()
 
