@@ -38,8 +38,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def letterboxed(clip: Path) -> Iterator[tuple[NDArray[np.uint8], float]]:
-    # The server lets IPP resize on threads of its own; what ran on this one before must not matter here.
-    cv2.ipp.setUseIPP_NotExact(False)
     with av.open(str(clip)) as container:
         for frame in container.decode(video=0):
             picture = frame.to_ndarray(format="bgr24")
@@ -47,8 +45,18 @@ def letterboxed(clip: Path) -> Iterator[tuple[NDArray[np.uint8], float]]:
             ratio = min(SIDE / height, SIDE / width)
             size = (int(width * ratio), int(height * ratio))
             slot = np.full((SIDE, SIDE, 3), 114, np.uint8)
-            slot[: size[1], : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+            slot[: size[1], : size[0]] = resized(picture, size)
             yield slot, ratio
+
+
+def resized(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize exactly: the server lets IPP do it on its threads; what ran on this one must not matter, nor what will."""
+    before = cv2.ipp.useIPP_NotExact()
+    cv2.ipp.setUseIPP_NotExact(False)
+    try:
+        return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    finally:
+        cv2.ipp.setUseIPP_NotExact(before)
 
 
 def suppressed(rows: NDArray[np.float32], iou: float = 0.45) -> NDArray[np.float32]:
