@@ -48,7 +48,8 @@ def test_whatever_is_recorded_is_in_the_file_once_the_trace_is_closed(tmp_path: 
 
     trace = traced(tmp_path / "trace.json", record)
     assert trace.complete
-    assert [passed.sequence for passed in trace.frames] == list(range(300))
+    # Frames that overlap stand on tracks of their own, how many depends on how fast this runs.
+    assert sorted(passed.sequence for passed in trace.frames) == list(range(300))
     assert {passed.channel for passed in trace.frames} == {'gate "é"'}
     worker = threading.current_thread().name
     assert [span.name for span in trace.spans["vedette serve", worker]] == ["run toy 3", "decode"]
