@@ -43,7 +43,8 @@ from vedette_server.data.rules import (
     Zone,
 )
 from vedette_server.rpc.auth import Authenticator
-from vedette_server.rpc.channel_service import PATIENCE_S, ChannelService
+from vedette_server.rpc.channel_service import ChannelService
+from vedette_server.rpc.pieces import PATIENCE_S
 from vedette_server.settings import AuthSettings
 
 if TYPE_CHECKING:

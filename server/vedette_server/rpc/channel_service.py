@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from vedette.v1 import channel_pb2, channel_pb2_grpc
 from vedette_server.data.rules import EvidencePolicy
-from vedette_server.errors import DamagedError, InvalidError, LimitError, NotFoundError, SilentError, StateError
+from vedette_server.errors import InvalidError, LimitError, NotFoundError, StateError
 from vedette_server.rpc.auth import Permission
 from vedette_server.rpc.convert import channel_from_wire
 from vedette_server.rpc.convert_channel import record_from_wire, record_to_wire, status_to_wire
 from vedette_server.rpc.convert_event import set_time, time_from_wire
 from vedette_server.rpc.convert_rules import seconds_to_wire
+from vedette_server.rpc.pieces import PATIENCE_S, pieces, write
 from vedette_server.rpc.status import ending
 from vedette_server.rpc.steering import Hands
 
@@ -43,9 +44,6 @@ DEFAULT_PAGE = 100
 LARGEST_PAGE = 1000
 # A page ends with the channel that passes this: below what clients take by default.
 PAGE_BYTES = 2 << 20
-PIECE_BYTES = 64 * 1024
-# Read at once, so that a thread is asked once for many pieces.
-READ_BYTES = 16 * PIECE_BYTES
 LOOKERS, LOOKS_WAITING = 2, 256
 CHANGERS, CHANGES_WAITING = 1, 64
 PHOTOGRAPHERS, PICTURES_WAITING = 4, 64
@@ -53,8 +51,6 @@ READERS, READS_WAITING = 4, 64
 # A transcode waits for its turn on its thread.
 TRANSCODERS, TRANSCODES_WAITING = 2, 16
 MOST_RECORDINGS = 64
-# So long a client may take to read one piece.
-PATIENCE_S = 120.0
 
 _NAME = re.compile(r"channels/[A-Za-z0-9._-]{1,128}")
 
@@ -295,23 +291,10 @@ class ChannelService(channel_pb2_grpc.ChannelServiceServicer):
         info.transcoded = recorded.transcoded
         set_time(info.start_time, recorded.start_s)
         seconds_to_wire(first.seek, recorded.seek_s)
-        await self._write(context, first)
-        left = recorded.size_bytes
-        while left:
-            block = await self._reads.run(recording.file.read, min(READ_BYTES, left))
-            if not block:
-                raise DamagedError("EVIDENCE_LOST", "the recording became shorter while it was read")
-            left -= len(block)
-            for start in range(0, len(block), PIECE_BYTES):
-                piece = block[start : start + PIECE_BYTES]
-                await self._write(context, channel_pb2.GetRecordingResponse(data=piece))
-
-    async def _write(self, context: Context, message: channel_pb2.GetRecordingResponse) -> None:
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await context.write(message)
-        except TimeoutError:
-            raise SilentError("READS_NOTHING", f"nothing was read for {self._patience_s:g} s") from None
+        await write(context, first, self._patience_s)
+        file = recording.file
+        async for piece in pieces(lambda most: self._reads.run(file.read, most), recorded.size_bytes, "the recording"):
+            await write(context, channel_pb2.GetRecordingResponse(data=piece), self._patience_s)
 
 
 @dataclass(frozen=True, slots=True)

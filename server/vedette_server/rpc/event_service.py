@@ -12,10 +12,11 @@ import threading
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from vedette.v1 import event_pb2, event_pb2_grpc
-from vedette_server.errors import InvalidError, LimitError, NotFoundError, SilentError, StateError
+from vedette_server.errors import InvalidError, LimitError, NotFoundError, StateError
 from vedette_server.rpc import convert_event as convert
 from vedette_server.rpc.auth import ANYONE, Permission
 from vedette_server.rpc.convert_config import channel_from_wire
+from vedette_server.rpc.pieces import PATIENCE_S, pieces, write
 from vedette_server.rpc.status import ending
 from vedette_server.rpc.steering import Hands
 from vedette_server.store.querying import token_after
@@ -49,9 +50,6 @@ LARGEST_PAGE = 1000
 MOST_PAGE_BYTES = 2 << 20
 MAX_USER_CHARS = 256
 MAX_NOTE_CHARS = 4096
-PIECE_BYTES = 64 * 1024
-# Read at once, so that a thread is asked once for many pieces.
-READ_BYTES = 16 * PIECE_BYTES
 LOOKERS, LOOKS_WAITING = 4, 256
 NOTERS, NOTES_WAITING = 2, 64
 READERS, READS_WAITING = 4, 64
@@ -59,8 +57,6 @@ READERS, READS_WAITING = 4, 64
 TRANSCODERS, TRANSCODES_WAITING = 4, 16
 CHECKERS, CHECKS_WAITING = 1, 3
 MOST_CLIPS = 64
-# So long a client may take to read one piece.
-PATIENCE_S = 120.0
 PROGRESS_EVERY_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -203,16 +199,18 @@ class EventService(event_pb2_grpc.EventServiceServicer):
                 while not running.done():
                     await asyncio.wait([running], timeout=PROGRESS_EVERY_S)
                     if not running.done() and told != (told := (checking.records, checking.files)):
-                        await self._write(context, event_pb2.VerifyEventsResponse(records=told[0], files=told[1]))
+                        progress = event_pb2.VerifyEventsResponse(records=told[0], files=told[1])
+                        await write(context, progress, self._patience_s)
                 findings = await running
             finally:
                 checking.stop()
                 running.cancel()
-            await self._write(
+            await write(
                 context,
                 event_pb2.VerifyEventsResponse(
                     records=checking.records, files=checking.files, findings=findings, done=True
                 ),
+                self._patience_s,
             )
 
     def _let_list(self, parent: str, context: Context) -> tuple[Principal, tuple[str, ...] | None]:
@@ -260,20 +258,9 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         info.media_type, info.size_bytes, info.sha256 = clip.media_type, clip.size_bytes, clip.sha256
         info.transcoded = clip.transcoded
         convert.set_time(info.start_time, clip.start_s)
-        await self._write(context, first)
-        left = clip.size_bytes
-        while left:
-            block = await self._reads.run(clip.read, min(READ_BYTES, left))
-            left -= len(block)
-            for start in range(0, len(block), PIECE_BYTES):
-                await self._write(context, event_pb2.GetEventClipResponse(data=block[start : start + PIECE_BYTES]))
-
-    async def _write(self, context: Context, message: Any) -> None:
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await context.write(message)
-        except TimeoutError:
-            raise SilentError("READS_NOTHING", f"nothing was read for {self._patience_s:g} s") from None
+        await write(context, first, self._patience_s)
+        async for piece in pieces(lambda most: self._reads.run(clip.read, most), clip.size_bytes, "the clip"):
+            await write(context, event_pb2.GetEventClipResponse(data=piece), self._patience_s)
 
 
 def _page_to_wire(page: Page, wanted: EventFilter) -> event_pb2.ListEventsResponse:

@@ -6,17 +6,17 @@ messages are written, for as long as the watcher reads.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import math
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from vedette.v1 import watch_pb2_grpc
-from vedette_server.errors import InvalidError, LimitError, OutdatedError, SilentError, UnavailableError
+from vedette_server.errors import InvalidError, LimitError, OutdatedError, UnavailableError
 from vedette_server.rpc.auth import Permission
 from vedette_server.rpc.convert_config import channel_from_wire
 from vedette_server.rpc.convert_event import filter_from_wire
+from vedette_server.rpc.pieces import PATIENCE_S, write
 from vedette_server.rpc.status import ending
 from vedette_server.watch.offsets import decoded
 from vedette_server.watch.tail import EventTail
@@ -42,8 +42,6 @@ EARLIEST = "earliest"
 MOST_CHANNELS = 10_000
 MOST_WATCHERS = 1000
 HEARTBEAT_S = 5.0
-# So long a watcher may take to read one message: it can come back and go on from its offset.
-PATIENCE_S = 120.0
 # The least of all numbers has no inverse; once in thirty years is never.
 _LOWEST_RATE = 1e-9
 # Names of channels whose permission one watcher remembers.
@@ -117,7 +115,7 @@ class WatchService(watch_pb2_grpc.WatchServiceServicer):
                 await context.send_initial_metadata(())
                 async with aclosing(watcher.news()) as news:
                     async for response in news:
-                        await self._write(context, response)
+                        await write(context, response, self._patience_s)
             finally:
                 watcher.close()
                 self._watchers.discard(watcher)
@@ -138,13 +136,6 @@ class WatchService(watch_pb2_grpc.WatchServiceServicer):
                 raise OutdatedError("TOKEN_CHANGED", "what the token may was changed; go on from the last offset")
 
         return Watcher(wish, self._hub, self._tail, now=self._feed.length, check=check, heartbeat_s=self._heartbeat_s)
-
-    async def _write(self, context: Context, response: watch_pb2.WatchChannelsResponse) -> None:
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await context.write(response)
-        except TimeoutError:
-            raise SilentError("READS_NOTHING", f"nothing was read for {self._patience_s:g} s") from None
 
 
 def _wish(request: watch_pb2.WatchChannelsRequest, channels: frozenset[str] | None, principal: Principal) -> WatchWish:
