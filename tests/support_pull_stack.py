@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from support_sources import write_clip
 from support_streams import publish_gauge
 from vedette_server.data.channel import ChannelRecord, SourceConfig, SourceStream
 from vedette_server.data.config import DeliveryPolicy, EngineRef
@@ -19,6 +21,7 @@ from vedette_server.metrics import Metrics
 from vedette_server.pipeline import Pipeline
 from vedette_server.pull.options import PullOptions
 from vedette_server.pull.puller import Puller
+from vedette_server.pull.status import PullState
 from vedette_server.session.factory import SessionFactory
 from vedette_server.session.registry import Registry
 from vedette_server.settings import EngineSettings, MetricsSettings, Settings
@@ -36,6 +39,38 @@ if TYPE_CHECKING:
 
 LIVE, EVERY_FRAME = DeliveryPolicy.LIVE, DeliveryPolicy.EVERY_FRAME
 WAIT_S = 20.0
+CONNECTING, STREAMING, WAITING, FINISHED = PullState
+
+
+def material(folder: Path) -> Path:
+    """Write clips into a folder; an engine comes beside them."""
+    write_clip(folder / "clip.mp4")
+    write_clip(folder / "short.mp4", frames=8, fps=40)
+    write_clip(folder / "long.ts", frames=400, bframes=0)
+    return folder
+
+
+def state(server: Stack, name: str) -> PullState | None:
+    status = server.puller.status(name)
+    return None if status is None else status.state
+
+
+def detail(server: Stack, name: str) -> str:
+    status = server.puller.status(name)
+    return "" if status is None else status.detail
+
+
+def breaks(packets: list[Packet]) -> list[int]:
+    return [index for index, packet in enumerate(packets) if packet.discontinuity]
+
+
+def rising(packets: list[Packet]) -> bool:
+    stamps = [packet.dts for packet in packets if packet.dts is not None]
+    return stamps == sorted(set(stamps))
+
+
+def pull_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("pull-")]
 
 
 class FakeCatalogue:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from vedette_client.channels_file import channels_to_toml
 from vedette_client.channels_toml import settings_from_wire
-from vedette_client.events_data import EventKind, _Open, time_from_wire
+from vedette_client.events_data import EventKind, time_from_wire
+from vedette_client.numbered import Numbered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from vedette.v1 import channel_pb2
 
 
-class PullState(_Open):
+class PullState(Numbered):
     """Where a camera stands that the server calls."""
 
     NONE = 0

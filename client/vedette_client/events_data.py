@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf import timestamp_pb2
 
 from vedette.v1 import event_pb2
 from vedette_client.errors import OptionsError
+from vedette_client.numbered import Numbered
 from vedette_client.verdicts import Box
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Numbered = TypeVar("Numbered", bound="_Open")
 
-
-class _Open(IntEnum):
-    """A set of names that a newer server may know more of; a number that is not known here is kept."""
-
-    @classmethod
-    def _missing_(cls: type[Numbered], value: object) -> Numbered | None:
-        if not isinstance(value, int):
-            return None
-        member = int.__new__(cls, value)
-        member._name_ = f"UNKNOWN_{value}"
-        member._value_ = value
-        return member
-
-    @property
-    def word(self) -> str:
-        """The name as people and files have it, in lower case."""
-        return self.name.lower()
-
-
-class EventKind(_Open):
+class EventKind(Numbered):
     """What an event tells of."""
 
     ENTER = 1
@@ -69,14 +49,14 @@ class EventKind(_Open):
         return 20 <= self.value < 40
 
 
-class EventState(_Open):
+class EventState(Numbered):
     """Where an event stands."""
 
     ACTIVE = 1
     ENDED = 2
 
 
-class EvidenceState(_Open):
+class EvidenceState(Numbered):
     """What was kept of a piece of evidence."""
 
     NONE = 0

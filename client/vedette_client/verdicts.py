@@ -7,8 +7,9 @@ way of every frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
+
+from vedette_client.numbered import Numbered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from vedette_client.sources.base import SourcePacket
 
 
-class SkipReason(IntEnum):
+class SkipReason(Numbered):
     """Why a packet's picture was not analysed; a number that is not known here is kept and counted, too."""
 
     SUPERSEDED = 1
@@ -33,15 +34,6 @@ class SkipReason(IntEnum):
     ENGINE_ERROR = 9
     SESSION_LOST = 10
     DRAINING = 11
-
-    @classmethod
-    def _missing_(cls, value: object) -> SkipReason | None:
-        if not isinstance(value, int):
-            return None
-        member = int.__new__(cls, value)
-        member._name_ = f"UNKNOWN_{value}"
-        member._value_ = value
-        return member
 
 
 class Box(NamedTuple):

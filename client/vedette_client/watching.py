@@ -24,7 +24,8 @@ import grpc.aio
 
 from vedette.v1 import watch_pb2, watch_pb2_grpc
 from vedette_client.errors import ClientError, ConnectionLostError, OptionsError, ProtocolError, RefusedError
-from vedette_client.events_data import Event, _Open, event_from_wire
+from vedette_client.events_data import Event, event_from_wire
+from vedette_client.numbered import Numbered
 from vedette_client.options import channel_name
 from vedette_client.status import error_from_rpc
 from vedette_client.verdicts import verdict_from_wire
@@ -46,7 +47,7 @@ MOST_CHANNELS = 10_000
 _PASSING = {grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
-class GapReason(_Open):
+class GapReason(Numbered):
     """Why something is missing."""
 
     SLOW_WATCHER = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,53 +19,32 @@ from support_pull import (
     jpegs,
     silent,
 )
-from support_pull_stack import record, stack
-from support_sources import split_nals, write_clip
+from support_pull_stack import (
+    CONNECTING,
+    STREAMING,
+    WAITING,
+    breaks,
+    detail,
+    material,
+    pull_threads,
+    record,
+    rising,
+    stack,
+    state,
+)
+from support_sources import split_nals
 from vedette_server.data.channel import ChannelRecord
 from vedette_server.data.outcome import SkipReason
 from vedette_server.errors import InvalidError
-from vedette_server.pull.status import PullState
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support_pull_stack import Stack
-    from vedette_server.data.packet import Packet
-
-CONNECTING, STREAMING, WAITING, FINISHED = PullState
-
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an engine and clips in it."""
-    folder = tmp_path_factory.mktemp("pull")
-    write_clip(folder / "clip.mp4")
-    write_clip(folder / "short.mp4", frames=8, fps=40)
-    write_clip(folder / "long.ts", frames=400, bframes=0)
-    return folder
-
-
-def state(server: Stack, name: str) -> PullState | None:
-    status = server.puller.status(name)
-    return None if status is None else status.state
-
-
-def detail(server: Stack, name: str) -> str:
-    status = server.puller.status(name)
-    return "" if status is None else status.detail
-
-
-def breaks(packets: list[Packet]) -> list[int]:
-    return [index for index, packet in enumerate(packets) if packet.discontinuity]
-
-
-def rising(packets: list[Packet]) -> bool:
-    stamps = [packet.dts for packet in packets if packet.dts is not None]
-    return stamps == sorted(set(stamps))
-
-
-def pull_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("pull-")]
+    """A folder with clips in it."""
+    return material(tmp_path_factory.mktemp("pull"))
 
 
 async def test_a_camera_that_dies_and_comes_back_goes_on_in_the_same_session(root: Path) -> None:

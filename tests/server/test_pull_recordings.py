@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,50 +12,29 @@ from support_pull import (
     Answer,
     Camera,
 )
-from support_pull_stack import EVERY_FRAME, LIVE, record, stack
-from support_sources import write_clip
-from vedette_server.pull.status import PullState
+from support_pull_stack import (
+    EVERY_FRAME,
+    FINISHED,
+    LIVE,
+    STREAMING,
+    breaks,
+    detail,
+    material,
+    pull_threads,
+    record,
+    rising,
+    stack,
+    state,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support_pull_stack import Stack
-    from vedette_server.data.packet import Packet
-
-CONNECTING, STREAMING, WAITING, FINISHED = PullState
-
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an engine and clips in it."""
-    folder = tmp_path_factory.mktemp("pull")
-    write_clip(folder / "clip.mp4")
-    write_clip(folder / "short.mp4", frames=8, fps=40)
-    write_clip(folder / "long.ts", frames=400, bframes=0)
-    return folder
-
-
-def state(server: Stack, name: str) -> PullState | None:
-    status = server.puller.status(name)
-    return None if status is None else status.state
-
-
-def detail(server: Stack, name: str) -> str:
-    status = server.puller.status(name)
-    return "" if status is None else status.detail
-
-
-def breaks(packets: list[Packet]) -> list[int]:
-    return [index for index, packet in enumerate(packets) if packet.discontinuity]
-
-
-def rising(packets: list[Packet]) -> bool:
-    stamps = [packet.dts for packet in packets if packet.dts is not None]
-    return stamps == sorted(set(stamps))
-
-
-def pull_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("pull-")]
+    """A folder with clips in it."""
+    return material(tmp_path_factory.mktemp("pull"))
 
 
 async def test_every_frame_of_a_recording_is_judged_and_then_it_has_finished(root: Path) -> None:
