@@ -211,6 +211,8 @@ class ToyWatcher:
         for answer in answers:
             if answer.picture is not None and answer.packet.sequence in self.quiet and answer.reason is None:
                 answer.reason = SkipReason.NO_MOTION
+            if answer.packet.sequence in self.fails_at:
+                raise RuntimeError("a watcher failed")
 
     def judge(self, verdict: Any) -> None:
         self.inside += 1
@@ -223,6 +225,8 @@ class ToyWatcher:
 
     def told(self, verdict: Any, index: int | None) -> None:
         self.told_indices[verdict.packet.sequence] = index
+        if verdict.packet.sequence in self.fails_at:
+            raise RuntimeError("a watcher failed")
 
     def ended(self, end_reason: str) -> None:
         self.calls.append(f"ended {end_reason}")

@@ -157,8 +157,11 @@ class SessionWatcher:
 
     def packet(self, packet: Packet) -> None:
         """Take note of a packet that was let in."""
-        if (monitor := self._monitor()) is not None and not packet.decode_only:
-            monitor.packet(packet)
+        try:
+            if (monitor := self._monitor()) is not None and not packet.decode_only:
+                monitor.packet(packet)
+        except Exception:  # noqa: BLE001 - a packet is taken in, whatever becomes of its channel's monitoring
+            _log.exception("a packet could not be monitored", extra={"channel": self._channel})
 
     def look(self, answers: Sequence[Decoded]) -> None:
         """Look at what was decoded."""

@@ -5,6 +5,7 @@ Called by the pipeline's worker that decodes the session, one at a time.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from vedette_server.data.outcome import SkipReason
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from vedette_server.session.admission import Admission
     from vedette_server.session.seams import SessionParts, Watcher
     from vedette_server.session.session import Session
+
+_log = logging.getLogger(__name__)
 
 
 class Offering:
@@ -57,7 +60,7 @@ class Offering:
         """
         watcher = self._watcher
         if watcher is not None and refuse is None:
-            watcher.look(answers)
+            self._look(watcher, answers)
         now = self._clock()
         with self._lock:
             admitted = [self._admission.admit(session, answer, now, refuse) for answer in answers]
@@ -70,3 +73,10 @@ class Offering:
             if displaced is not None:
                 session.skip(displaced, SkipReason.SESSION_LOST if displaced is frame else SkipReason.SUPERSEDED)
         return len(frames) < len(admitted)
+
+    @staticmethod
+    def _look(watcher: Watcher, answers: Sequence[Decoded]) -> None:
+        try:
+            watcher.look(answers)
+        except Exception:  # noqa: BLE001 - every packet gets its verdict, whatever becomes of its channel's monitoring
+            _log.exception("pictures could not be monitored")

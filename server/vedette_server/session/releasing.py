@@ -51,7 +51,7 @@ class Releasing:
                 self._look(watcher, verdict)
             with self._lock:
                 for verdict in leaving:
-                    watcher.told(verdict, self._books.book(verdict))
+                    self._tell(watcher, verdict, self._books.book(verdict))
                 leaving = self._take()
                 self._busy = bool(leaving)
         return True
@@ -63,6 +63,12 @@ class Releasing:
         leaving = list(released)
         released.clear()
         return leaving
+
+    def _tell(self, watcher: Watcher, verdict: Verdict, index: int | None) -> None:
+        try:
+            watcher.told(verdict, index)
+        except Exception:  # noqa: BLE001 - those behind it must be booked, whoever fails to hear of this one
+            _log.exception("a verdict could not be shown")
 
     def _look(self, watcher: Watcher, verdict: Verdict) -> None:
         try:
