@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from bench.setting import ROOT
+from vedette_client.padded import padded_packet
 from vedette_client.scene.blobs import Blobs
 from vedette_client.scene.encode import VideoEncoder
 from vedette_client.scene.spec import SceneSpec
@@ -58,10 +59,10 @@ def through_h264(pictures: Iterable[Picture], fps: float) -> Iterator[Picture]:
     decoder.thread_count = 1
     for index, picture in enumerate(pictures):
         for packet in encoder.encode(picture, index):
-            for frame in decoder.decode(av.Packet(packet.data)):
+            for frame in decoder.decode(padded_packet(packet.data)):
                 yield frame.to_ndarray(format="bgr24")
     for packet in encoder.finish():
-        for frame in decoder.decode(av.Packet(packet.data)):
+        for frame in decoder.decode(padded_packet(packet.data)):
             yield frame.to_ndarray(format="bgr24")
     for frame in decoder.decode(None):
         yield frame.to_ndarray(format="bgr24")

@@ -10,10 +10,12 @@ import multiprocessing
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from av.packet import Packet
 
 STAGES = ("decode", "letterbox", "run", "nms")
 
@@ -89,9 +91,9 @@ def _loop(clip: Path, loaded: object, batch: int, seconds: float, start: threadi
         decoder.extradata = extradata
         decoder.thread_count = 1
         held = []
-        for data in packets:
+        for packet in packets:
             t0 = clock()
-            held += decoder.decode(av.Packet(data))
+            held += decoder.decode(packet)
             t1 = clock()
             total["decode"] += t1 - t0
             if len(held) < batch:
@@ -114,13 +116,15 @@ def _loop(clip: Path, loaded: object, batch: int, seconds: float, start: threadi
     total["wall"] = time.monotonic() - began
 
 
-def _demuxed(clip: Path) -> tuple[list[bytes], str, bytes | None]:
-    """Read a clip's packets, its codec's name and its decoder's configuration."""
+def _demuxed(clip: Path) -> tuple[list[Packet[Any]], str, bytes | None]:
+    """Read a clip's packets, padded as FFmpeg wants to read them, its codec's name and its decoder's configuration."""
     import av
+
+    from vedette_server.decode.padded import padded_packet
 
     with av.open(str(clip)) as container:
         stream = container.streams.video[0]
-        packets = [bytes(packet) for packet in container.demux(stream) if packet.size]
+        packets = [padded_packet(bytes(packet)) for packet in container.demux(stream) if packet.size]
         return packets, stream.codec_context.name, stream.codec_context.extradata
 
 

@@ -33,6 +33,7 @@ from vedette_engines.cuda.simulated_stream import Use
 from vedette_server.decode.figures import DecoderFigures
 from vedette_server.decode.limits import PictureLimits
 from vedette_server.decode.nvdec import Nvdec
+from vedette_server.decode.padded import padded_packet
 from vedette_server.decode.video import VideoDecoder
 from vedette_server.picture.scratch import plane_views, wide_plane_views
 
@@ -197,8 +198,7 @@ class FakeDecoder:
     def _decode(self, data: bytes, pts: int) -> list[Any]:
         if self._codec in {"H264", "HEVC"}:
             assert data.startswith((b"\0\0\1", b"\0\0\0\1")) or b"\0\0\1" in data
-        packet = av.Packet(len(data))
-        packet.update(data)
+        packet = padded_packet(data)
         packet.opaque = pts
         self._count += 1
         with av.logging.Capture():

@@ -16,6 +16,8 @@ import av
 import numpy as np
 import pytest
 
+from vedette_client.padded import padded_packet
+
 ASSETS = Path(__file__).parents[1].parent / "shared" / "assets"
 needs_assets = pytest.mark.skipif(not ASSETS.is_dir(), reason="../shared/assets is absent")
 
@@ -63,7 +65,7 @@ def decode(codec: str, extradata: bytes, packets: list[bytes]) -> list[np.ndarra
     context.thread_count = 1
     if extradata:
         context.extradata = extradata
-    frames = [frame for data in packets for frame in context.decode(av.Packet(data))]
+    frames = [frame for data in packets for frame in context.decode(padded_packet(data))]
     frames += context.decode(None)
     return [frame.to_ndarray(format="rgb24") for frame in frames]
 

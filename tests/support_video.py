@@ -16,6 +16,7 @@ from av.codec.context import Flags
 from vedette_server.data.format import Codec, VideoFormat
 from vedette_server.data.packet import Packet
 from vedette_server.decode.limits import PictureLimits
+from vedette_server.decode.padded import padded_packet
 from vedette_server.decode.video import VideoDecoder
 
 if TYPE_CHECKING:
@@ -238,8 +239,6 @@ def plain(source: Clip) -> list[str]:
         context.extradata = source.fmt.extradata
     frames = []
     for packet in source.packets:
-        padded = av.Packet(len(packet.data))
-        padded.update(packet.data)
-        frames += context.decode(padded)
+        frames += context.decode(padded_packet(packet.data))
     frames += context.decode(None)
     return [digest(frame) for frame in frames]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vedette_client.padded import padded_packet
 from vedette_client.scene.blobs import Blobs
 from vedette_client.scene.cache import Clip, shared_clip
 from vedette_client.scene.spec import parse_scene
@@ -109,7 +110,7 @@ def test_decoded_pictures_show_their_truth_over_the_seam_of_two_periods(query):
     context.thread_count = 1
     frames = []
     for packet in packets:
-        data = av.Packet(packet.data)
+        data = padded_packet(packet.data)
         data.pts, data.dts = packet.pts, packet.dts
         frames += context.decode(data)
     frames += context.decode(None)

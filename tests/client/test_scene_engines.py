@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vedette_client.padded import padded_packet
 from vedette_client.scene.truth import match
 from vedette_client.sources import open_source
 
@@ -63,7 +64,7 @@ def tally(engines, name, spec, iou):
     truths = {packet.pts: packet.truth for packet in packets}
     frames = []
     for packet in packets:
-        data = av.Packet(packet.data)
+        data = padded_packet(packet.data)
         data.pts, data.dts = packet.pts, packet.dts
         frames += context.decode(data)
     for frame in frames + context.decode(None):

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vedette_client.padded import padded_packet
 from vedette_client.scene.spec import parse_scene
 from vedette_client.scene.truth import match
 from vedette_client.scene.walkers import Walkers
@@ -53,7 +54,7 @@ def test_a_detector_of_real_people_finds_them_in_the_encoded_pictures():
         context = av.CodecContext.create("h264", "r")
         context.thread_count = 1
         for _, packet in zip(range(30), source.packets(), strict=False):
-            for frame in context.decode(av.Packet(packet.data)):
+            for frame in context.decode(padded_packet(packet.data)):
                 result = match(packet.truth, people(frame.to_ndarray(format="bgr24")), iou=0.45)
                 counts += (result.hits, result.misses, result.false_positives)
     hits, misses, false_positives = counts

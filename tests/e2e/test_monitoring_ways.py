@@ -17,6 +17,7 @@ from support_engines import publish_classifier
 from support_site import SCENE, SITE, all_complete, site, stream, until
 from support_streams import grey
 from vedette_client import Client, ClientError, Policy, PullState, SkipReason
+from vedette_client.padded import padded_packet
 from vedette_client.sources import open_source
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def write_clip(file: Path, seconds: float = 4.0) -> None:
         decoder = av.CodecContext.create("h264", "r")
         decoder.extradata = fmt.extradata or None
         for packet in source.packets():
-            for frame in decoder.decode(av.Packet(packet.data)):
+            for frame in decoder.decode(padded_packet(packet.data)):
                 frame.pts = None
                 out.mux(stream.encode(frame))
         out.mux(stream.encode(None))

@@ -17,6 +17,7 @@ from support_nvdec import hardware
 from support_video import RECIPES, clip, collect, truth
 from vedette_server.decode.bitstream import nal
 from vedette_server.decode.nvdec_order import _bits_of, _escaped, _packed, say_unordered
+from vedette_server.decode.padded import padded_packet
 
 H264 = [name for name, recipe in RECIPES.items() if recipe.encoder == "libx264" and not recipe.extradata]
 
@@ -27,7 +28,7 @@ def traced(data: bytes) -> dict[str, int]:
     template.width, template.height, template.pix_fmt = 128, 96, "yuv420p"
     av.logging.set_level(av.logging.INFO)
     context = BitStreamFilterContext("trace_headers", template)
-    packet = av.Packet(data)
+    packet = padded_packet(data)
     with av.logging.Capture() as lines:
         context.filter(packet)
     text = "".join(line for _, _, line in lines)

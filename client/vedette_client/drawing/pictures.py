@@ -13,6 +13,7 @@ from PIL import Image
 
 from vedette.v1 import media_pb2
 from vedette_client.errors import SourceError
+from vedette_client.padded import padded_packet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,7 +88,7 @@ class PictureReader:
             done = self.finish()
             self._extradata = packet.extradata
             self._context = self._new_context()
-        data = av.Packet(packet.data)
+        data = padded_packet(packet.data)
         data.pts, data.dts, data.opaque = packet.pts, packet.dts, sequence
         try:
             return done + self._shown(self._context.decode(data))

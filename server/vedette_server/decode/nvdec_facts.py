@@ -14,10 +14,10 @@ import av.logging
 from av.error import FFmpegError
 
 from vedette_server.data.format import ColorRange
+from vedette_server.decode.padded import padded_packet
 from vedette_server.decode.software import NAL_CODECS, open_context
 
 if TYPE_CHECKING:
-    from av.stream import Stream
     from av.video.frame import VideoFrame
 
     from vedette_server.decode.backend import Start
@@ -62,10 +62,8 @@ def probe(start: Start, limits: PictureLimits) -> StreamFacts | None:
     depth = 0
     with av.logging.Capture():
         for part in parts:
-            packet: av.Packet[Stream] = av.Packet(len(part))
-            packet.update(part)
             try:
-                frames += context.decode(packet)
+                frames += context.decode(padded_packet(part))
             except (FFmpegError, ValueError, MemoryError):
                 continue
             depth = context.reorder_depth

@@ -17,12 +17,12 @@ from vedette_server.data.format import Codec
 from vedette_server.decode.answers import Pending
 from vedette_server.decode.backend import Shown
 from vedette_server.decode.damage import damage_in
+from vedette_server.decode.padded import padded_packet
 from vedette_server.decode.video_picture import VideoPicture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from av.stream import Stream
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
 
@@ -74,9 +74,7 @@ class SoftwareBackend:
 
     def feed(self, data: bytes, pending: Pending | None) -> tuple[list[Shown], str]:
         """Call FFmpeg; return its pictures, and in words what went wrong."""
-        # Copied: FFmpeg reads past the end, and wants zeros there, which a `bytes` object has not.
-        packet: av.Packet[Stream] = av.Packet(len(data))
-        packet.update(data)
+        packet = padded_packet(data)
         packet.opaque = pending
         self._fed = True
         error = ""

@@ -23,6 +23,7 @@ from av.error import FFmpegError
 from vedette_server.data.format import Codec
 from vedette_server.decode.annexb import AnnexB
 from vedette_server.decode.opening import open_decoder
+from vedette_server.decode.padded import padded_packet
 from vedette_server.errors import EvidenceError, RefusedError, UndecodableError
 from vedette_server.evidence.disk import in_words
 from vedette_server.evidence.pixels import upright_bgr
@@ -132,7 +133,7 @@ class RemuxSink:
         try:
             if self._stream is None:
                 self._stream = self._open(kept, data)
-            packet = av.Packet(data)
+            packet = padded_packet(data)
             packet.stream, packet.time_base = self._stream, TIME_BASE
             packet.pts, packet.dts = placed.pts, placed.dts
             # A last picture without a duration would not be shown: as long as the one before it.
