@@ -253,7 +253,8 @@ async def test_tracks_and_events_of_a_stream_that_is_cut_are_those_of_the_uncut_
             async def turn() -> None:
                 middle.target = server.address
 
-            middle.cuts = [Cut("up", 20, turn), Cut("down", 6, turn), Cut("up", 25, turn)]
+            # The cut of what comes back is the last: when it comes, nobody knows how much is left to be sent and cut.
+            middle.cuts = [Cut("up", 20, turn), Cut("up", 15, turn), Cut("down", 3, turn)]
             cut = tracks(await send(middle.address, "cut"))
             assert middle.met == 3
         assert cut == whole
