@@ -23,8 +23,19 @@ from vedette_server.data.channel import ChannelRecord
 from vedette_server.data.config import DeliveryPolicy
 from vedette_server.data.event import EventKind, EventState
 from vedette_server.data.outcome import SkipReason
-from vedette_server.data.rules import Absence, HealthConfig, Mask, MaskKind, Rule, TrackingConfig, WatchConfig
+from vedette_server.data.rules import (
+    Absence,
+    HealthConfig,
+    Mask,
+    MaskKind,
+    Occupancy,
+    Removed,
+    Rule,
+    TrackingConfig,
+    WatchConfig,
+)
 from vedette_server.monitor.monitors import Monitors
+from vedette_server.rpc.convert_event import event_to_wire
 from vedette_server.session.identity import Identity
 
 
@@ -143,6 +154,44 @@ def test_absence_is_judged_while_nothing_moves_but_not_while_nothing_comes() -> 
     for _ in range(40):
         scene.frame(None, SkipReason.NO_MOTION)
     assert len(scene.desk.of("nobody")) == 1
+
+
+def test_nothing_is_missed_while_no_stream_was_there_and_what_waited_for_time_begins_anew() -> None:
+    rules = (
+        Rule("nobody", Absence("left", 3.0)),
+        Rule("few", Occupancy("left", at_most=0), min_time_s=3.0),
+        Rule("stolen", Removed("left", 3.0)),
+    )
+    scene = Scene(watch=WatchConfig(zones=(LEFT,), rules=rules, health=HealthConfig(enabled=False)))
+    for _ in range(150):
+        scene.frame(found((0.2, 0.8)))
+    scene.monitor.ended("s1", "CLIENT_LOST")
+    scene.begin("s2", scene.at_s + 600.0)
+    for _ in range(60):
+        scene.frame(found((0.2, 0.8)))
+    assert not scene.desk.changes, "it stood there before and behind"
+    for _ in range(80):
+        scene.frame(found())
+    assert {event.rule for event in scene.desk.active} == {"nobody", "few", "stolen"}
+    assert all(event.start_s >= EPOCH_S + 600 + 15 + 6 for event in scene.desk.events)
+
+
+def test_what_begins_before_the_first_picture_of_a_stream_was_analysed_names_a_packet_that_there_was() -> None:
+    scene = Scene(watch=WatchConfig(zones=(LEFT,), rules=(Rule("nobody", Absence("left", 3.0)),)))
+    for _ in range(10):
+        scene.frame(found())
+    scene.monitor.ended("s1", "FINISHED")
+    scene.begin("s2", scene.at_s + 60.0)
+    scene.monitor.change(scene.monitor.record, scene.at_s)
+    for _ in range(60):
+        scene.frame(None, SkipReason.NO_MOTION)
+    scene.frame(found())
+    assert all(event.sequence >= 0 and event_to_wire(event, 1) for event in scene.desk.changes)
+    for _ in range(40):
+        scene.frame(found())
+    (event,) = scene.desk.events
+    assert (event.session, event.sequence) == ("s2", 60 + 29), "the latest that was analysed before"
+    assert event.engine_version == "toy@3"
 
 
 def test_a_camera_that_is_cut_off_is_offline_and_one_that_ends_in_order_is_not() -> None:

@@ -89,6 +89,10 @@ def test_what_an_event_of_the_camera_lacks_is_absent() -> None:
     assert (wire.engine_version, wire.session) == ("", "")
 
 
+def test_an_event_that_was_kept_without_a_packet_keeps_no_other_from_being_read() -> None:
+    assert convert.event_to_wire(an_event(sequence=-1), 1).sequence == 0
+
+
 def test_every_kind_state_and_piece_has_its_name() -> None:
     for kind in EventKind:
         wire = convert.event_to_wire(an_event(kind=kind), 1)

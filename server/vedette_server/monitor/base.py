@@ -54,7 +54,7 @@ class Scene:
     Attributes:
         time_s: When it was taken.
         session: Bare name of the session.
-        sequence: Its packet.
+        sequence: Its packet; -1: none, the stream is over.
         aspect: Width of the upright picture over its height.
         tracks: All tracks that live, confirmed or not.
         ended: Identities of the tracks that ended with this frame.
@@ -124,6 +124,10 @@ class Judge(Protocol):
 
     def tick(self, time_s: float) -> Changes:
         """Let time pass without an analysed frame: what waits for a time (absence, ends) is judged."""
+        ...
+
+    def unwatched(self) -> None:
+        """Take note that nobody looks until the next frame: what has to be so for some time begins anew with it."""
         ...
 
     def change(self, config: WatchConfig, time_s: float) -> Changes:

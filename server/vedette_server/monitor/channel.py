@@ -176,6 +176,7 @@ class ChannelMonitor:
             ended = self._reset()
             if self._time_s:
                 self._tell(self._judge.step(Scene(self._time_s, session, -1, self._aspect, (), ended)))
+            self._judge.unwatched()
         if end_reason == "FINISHED":
             with self._watching:
                 self._tell(self._health.close(self._passing.latest_s))

@@ -107,9 +107,11 @@ class RuleJudge:
             if self._frame is None or scene.session == self._frame[0]:
                 return changes
             changes = self._begin_anew()
+        if self._frame is not None and scene.session != self._frame[0]:
+            self.unwatched()
         changes.events += self.tick(scene.time_s).events
         self._frame, self._frame_s = (scene.session, scene.sequence), scene.time_s
-        self._moment = Moment(scene.time_s, scene.session, scene.sequence, scene.engine_version, scene.aspect)
+        self._moment = self._moment_of(scene)
         arrivals = self._traces.take(scene)
         self._places.build(scene.aspect)
         now = Now(self._moment, self._traces.counted(), changes.events)
@@ -119,11 +121,25 @@ class RuleJudge:
             self._places.take(sightings)
         for runner in runners:
             _judge(runner, arrivals, now)
+        self._forget(arrivals, runners)
+        return changes
+
+    def _forget(self, arrivals: Arrivals, runners: list[RuleRunner]) -> None:
         for track_id in arrivals.forgotten:
             self._places.forget(track_id)
             for runner in runners:
                 runner.forget(track_id)
-        return changes
+
+    def _moment_of(self, scene: Scene) -> Moment:
+        """Give what goes into events; what has no packet stands for the latest one that had."""
+        if scene.sequence < 0 and math.isfinite(self._moment.time_s):
+            return self._at(scene.time_s)
+        return Moment(scene.time_s, scene.session, max(scene.sequence, 0), scene.engine_version, scene.aspect)
+
+    def unwatched(self) -> None:
+        """Take note that nobody looks until the next frame: what has to be so for some time begins anew with it."""
+        for runner in self._runners.values():
+            runner.unwatched()
 
     def _hand_over(self, arrivals: Arrivals, runners: list[RuleRunner]) -> None:
         """Let fresh tracks go on in the places of those that were lost."""

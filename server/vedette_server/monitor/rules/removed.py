@@ -124,6 +124,12 @@ class RemovedRunner(RuleRunner):
     def ended(self, _trace: Trace, _now: Now, /) -> None:
         """Let a track go: its spot is found empty at the next look."""
 
+    def unwatched(self) -> None:
+        """Forget since when spots are empty: their things ended because nobody looks."""
+        for key, spot in self._spots.items():
+            if key not in self._episodes:
+                spot.gone_s = None
+
     def inherit(self, old: str, trace: Trace, /) -> None:
         """Let a track go on in the place of one that was lost: the spot finds it by itself."""
         self._still.inherit(old, trace.track_id)
