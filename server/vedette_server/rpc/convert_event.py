@@ -90,7 +90,7 @@ def event_to_wire(event: Event, record: int, *, trail: bool = True) -> event_pb2
         measures=event.measures,
         engine_version=_engine_name(event.engine_version),
         session=f"channels/{event.channel}/sessions/{event.session}" if event.session else "",
-        # Once, what began between two streams was kept with -1: one such event must not keep all others from being read.
+        # What began between two streams was once kept with -1: one such event must not keep all others from being read.
         sequence=max(event.sequence, 0),
         detail=event.detail,
         record=record,
