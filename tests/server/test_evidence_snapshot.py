@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,12 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support_collecting import Yard
 from support_evidence import LIMITS, raw_pictures
-from vedette_server.data.rules import Line, Zone
+from vedette_server.data.event import Event, EventKind, EventState, SeenObject
+from vedette_server.data.rules import Line, WatchConfig, Zone
 from vedette_server.decode.opening import open_decoder
 from vedette_server.errors import EvidenceError
 from vedette_server.evidence.pixels import blacken, upright_bgr
-from vedette_server.evidence.snapshot import Drawing, Labelled, Snapshot, take_snapshot
+from vedette_server.evidence.snapshot import Drawing, Labelled, Snapshot, drawing_of, take_snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LEFT_HALF = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
 WHITE = np.full((240, 320, 3), 255, np.uint8)
@@ -69,6 +75,52 @@ def test_boxes_zones_and_lines_are_drawn_where_they_are() -> None:
     assert changed[120, 286:290].any(), "the line"
     assert changed[165, 62:66].any(), "the zone"
     assert changed[50:60, 80:130].mean() > 0.3, "the label"
+
+
+WATCH = WatchConfig(zones=(Zone("hall", LEFT_HALF), Zone("yard", LEFT_HALF)), lines=(Line("kerb", LEFT_HALF[:2]),))
+MANY = Event(
+    "e1", "gate", EventKind.OCCUPANCY, "many", EventState.ACTIVE, 1.0, 2.0, place="hall", measures={"count": 7.0}
+)
+
+
+def test_where_no_single_object_caused_it_all_that_counted_are_drawn_and_their_number() -> None:
+    seen = [SeenObject((x, 0.3, x + 0.1, 0.8), "person", 0.9) for x in (0.1, 0.5)]
+    hides = SeenObject((0.8, 0.3, 0.9, 0.8), "car", 0.5, ago_s=0.44)
+    drawing = drawing_of(replace(MANY, peak_score=0.9, box=seen[1].box, objects=(*seen, hides)), WATCH)
+    assert [one.label for one in drawing.boxes] == ["person 0.90", "person 0.90", "car 0.4 s ago"]
+    assert ([one.name for one in drawing.zones], drawing.lines) == (["3 in hall"], ()), "as many as there are boxes"
+    plain, drawn = shown(take_snapshot(WHITE)), shown(take_snapshot(WHITE, (), drawing))
+    for x1 in (0.1, 0.5, 0.8):
+        for x in (x1, x1 + 0.1):
+            side = slice(round(x * 319) - 1, round(x * 319) + 2)
+            assert (np.abs(plain.astype(int) - drawn)[100:180, side].max((1, 2)) > 40).all(), f"a side at {x}"
+    assert np.ptp(drawn[150, 255].astype(int)) < 40 < np.ptp(drawn[150, 159].astype(int)), "what is hidden is grey"
+
+
+def test_each_picture_of_an_event_has_the_boxes_of_its_own_moment(tmp_path: Path) -> None:
+    yard = Yard(tmp_path)
+    yard.stream(2)
+    here, there = (SeenObject((x, 0.5, x + 0.3, 0.9), "person", 0.5) for x in (0.1, 0.6))
+    event = yard.take(yard.event(kind=EventKind.OCCUPANCY, box=here.box, objects=(here,)))
+    yard.workers.step()
+    first = yard.pixels(yard.pieces()["annotated"].path)
+    yard.stream(1)
+    yard.over(event, peak_score=0.9, peak_sequence=yard.sequence - 1, objects=(here, there))
+    yard.workers.step()
+    second = yard.pixels(yard.pieces()["annotated"].path)
+    sides = [round(x * 63) for one in (here, there) for x in (one.box[0], one.box[2])]
+    assert [bool(first[34, x].min() < 150) for x in sides] == [True, True, False, False]
+    assert [bool(second[34, x].min() < 150) for x in sides] == [True, True, True, True]
+
+
+def test_where_one_object_caused_it_or_none_is_there_the_picture_says_so() -> None:
+    one = replace(
+        MANY, kind=EventKind.CROSS, place="kerb", label="person", peak_score=0.875, measures={"direction": 1.0}
+    )
+    drawing = drawing_of(replace(one, box=(0.1, 0.1, 0.2, 0.2)), WATCH)
+    assert drawing == Drawing((Labelled((0.1, 0.1, 0.2, 0.2), "person 0.88"),), (), WATCH.lines)
+    assert drawing_of(replace(MANY, measures={"count": 0.0}), WATCH) == Drawing(zones=(Zone("0 in hall", LEFT_HALF),))
+    assert drawing_of(replace(MANY, measures={"absent_s": 9.0}), WATCH) == Drawing(zones=WATCH.zones[:1], lines=())
 
 
 @settings(max_examples=60, deadline=None)

@@ -16,6 +16,7 @@ from support_monitor import (
     Walker,
     assert_lives_are_sound,
     at_rate,
+    box_at,
     film,
     final,
     judge_of,
@@ -26,7 +27,7 @@ from support_monitor import (
     straight,
     when,
 )
-from vedette_server.data.event import Event, EventState
+from vedette_server.data.event import Event, EventState, SeenObject
 from vedette_server.data.rules import (
     Absence,
     Crowd,
@@ -103,6 +104,39 @@ def test_occupancy_is_on_where_as_many_intervals_overlap(stays: list[tuple[int, 
     events = final(changes)
     assert [round((event.start_s - NOON) * FPS) for event in events] == begun
     assert [round((event.end_s - NOON) * FPS) for event in events if event.end_s is not None] == over
+
+
+def test_an_occupancy_tells_of_all_that_counted_in_its_picture_and_an_event_of_one_object_of_none() -> None:
+    rules = [Rule("two", Occupancy("band", at_least=2)), Rule("here", Inside("band"))]
+    hides = Walker("b", lambda _: (0.55, 0.5), score=0.7, hidden=lambda t: 2.45 < t < 4.0)
+    walkers = [
+        standing("a", 0.45, 0.3, 0, 20),
+        hides,
+        standing("left", 0.5, 0.7, 0, 1),
+        standing("outside", 0.9, 0.5, 0, 20),
+        Walker("c", lambda _: (0.5, 0.9), start=3.0, score=0.95, label="car"),
+    ]
+    scenes = film(walkers, at_rate(FPS, 0, 9), confirm=1, max_lost_s=1.8)
+    changes = play(judge_of(rules, zones=(BAND,)), scenes)
+    of_two = [event for event in changes if event.rule == "two"]
+    first, last = of_two[0], of_two[-1]
+    assert first.objects == (
+        SeenObject(box_at(0.45, 0.3), "person", 0.9),
+        SeenObject(box_at(0.55, 0.5), "person", 0.7),
+        SeenObject(box_at(0.5, 0.7), "person", 0.9),
+    )
+    assert (last.peak_score, last.peak_s) == (0.95, NOON + 3.0)
+    a, b, c = last.objects
+    assert (a, c) == (SeenObject(box_at(0.45, 0.3), "person", 0.9), SeenObject(box_at(0.5, 0.9), "car", 0.95))
+    assert (b.box, b.ago_s) == (box_at(0.55, 0.5), pytest.approx(0.6)), "hidden then, and counted all the same"
+    assert not any(event.objects for event in changes if event.rule == "here")
+
+
+def test_a_crowd_tells_of_those_who_stand_close_together_and_not_of_the_others() -> None:
+    three = [standing(n, x, 0.5, 0, 20) for n, x in (("a", 0.41), ("b", 0.43), ("alone", 0.59))]
+    rule = Rule("crowd", Crowd("band", at_least=2, distance=0.05))
+    event = one(play(judge_of([rule], zones=(BAND,)), film(three, at_rate(FPS, 0, 3), confirm=1)))
+    assert [seen.box for seen in event.objects] == [box_at(0.41, 0.5), box_at(0.43, 0.5)]
 
 
 def test_a_crowd_hangs_together() -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy import event as sqlalchemy_event
 
 from support_store import BEGIN_S, DAY_S, an_event, ended, ready
-from vedette_server.data.event import Acknowledgement, EventState, Evidence, EvidenceState
+from vedette_server.data.event import Acknowledgement, EventState, Evidence, EvidenceState, SeenObject
 from vedette_server.errors import InvalidError, SettingsError
 from vedette_server.store import verifying
 from vedette_server.store.appending import Appending
@@ -147,6 +147,8 @@ def test_the_canonical_bytes_are_json_that_anybody_can_hash() -> None:
     assert (plain["v"], plain["event_id"], plain["end_s"], plain["kind"]) == (1, "ü", 7.0, "enter")
     assert decode(content) == event
     assert encode(replace(event, measures={"dwell_s": 1.5})) == content
+    drawn = replace(event, objects=(SeenObject((0.1, 0.1, 0.2, 0.2), "person", 0.9),))
+    assert encode(drawn) == content, "what is drawn into a picture is kept with the picture"
     assert digest(content) == hashlib.sha256(content).digest()
     assert link(b"\1" * 32, b"\2" * 32) == hashlib.sha256(b"\1" * 32 + b"\2" * 32).digest()
 

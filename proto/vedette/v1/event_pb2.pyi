@@ -418,7 +418,7 @@ class GetEventSnapshotRequest(_message.Message):
     name: _builtins.str
     """`channels/{channel}/events/{event}`."""
     annotated: _builtins.bool
-    """With the boxes drawn in."""
+    """With what was seen drawn in; see Event.annotated_snapshot."""
     def __init__(
         self,
         *,
@@ -778,7 +778,7 @@ class Event(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it began, by the capture times where there are any, else by receipt."""
+        """When it began, by the capture times where there are any that are believed (see CaptureClock), else by receipt."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
@@ -818,7 +818,9 @@ class Event(_message.Message):
 
     @_builtins.property
     def annotated_snapshot(self) -> Global___Evidence:
-        """The snapshot with what was seen drawn in."""
+        """The snapshot with what was seen drawn in: the object and the zone or the line; of EVENT_KIND_OCCUPANCY and
+        EVENT_KIND_CROWD all objects that counted then, and their number.
+        """
 
     def __init__(
         self,

@@ -70,6 +70,23 @@ class TrailPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenObject:
+    """One of the objects that an event is about, in the event's picture.
+
+    Attributes:
+        box: x1, y1, x2, y2 where it was seen last, normalised.
+        label: Its class.
+        score: Of that detection.
+        ago_s: So long before the picture that was; 0: it is seen in it.
+    """
+
+    box: tuple[float, float, float, float]
+    label: str
+    score: float
+    ago_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """A file that is kept with an event; see the contract's Evidence.
 
@@ -128,6 +145,7 @@ class Event:
         sequence: Packet of the frame that began it.
         acknowledgement: Who has seen it; None: nobody.
         detail: In words, for a person.
+        objects: All that counted at its highest score, where no single one caused it: what is drawn in. Not kept.
     """
 
     event_id: str
@@ -155,3 +173,4 @@ class Event:
     sequence: int = 0
     acknowledgement: Acknowledgement | None = None
     detail: str = ""
+    objects: tuple[SeenObject, ...] = field(default=(), compare=False)

@@ -31,7 +31,7 @@ from vedette_server.evidence.pixels import hidden
 from vedette_server.evidence.recording import Recorder, RecordingIndex
 from vedette_server.evidence.ring import PacketRing
 from vedette_server.evidence.snapshot import MEDIA_TYPE as PICTURE
-from vedette_server.evidence.snapshot import Drawing, Labelled
+from vedette_server.evidence.snapshot import drawing_of
 from vedette_server.evidence.snapshot_job import SnapshotJob, Wanted
 from vedette_server.store.changes import EvidenceChange
 
@@ -323,19 +323,10 @@ class Collector:
     def _snapshot(
         self, event: Event, index: int | None, take: int, on_done: Callable[[Evidence, Evidence], None]
     ) -> SnapshotJob:
-        wanted = Wanted(self._channel, event.event_id, index, self._drawing(event), hidden(self._watch), take)
+        wanted = Wanted(self._channel, event.event_id, index, drawing_of(event, self._watch), hidden(self._watch), take)
         job = SnapshotJob(self.ring, self._parts.store, wanted, self._parts.pictures, on_done)
         self._jobs.add(job)
         return job
-
-    def _drawing(self, event: Event) -> Drawing:
-        label = f"{event.label} {event.peak_score or 0.0:.2f}".strip()
-        boxes = () if event.box is None else (Labelled(event.box, label),)
-        return Drawing(
-            boxes,
-            tuple(zone for zone in self._watch.zones if zone.name == event.place),
-            tuple(line for line in self._watch.lines if line.name == event.place),
-        )
 
     def _time_of(self, event: Event, time_s: float) -> float:
         """Give a time of an event on the ring's line: that of a camera's health goes by receipt."""

@@ -5,7 +5,7 @@ Masks are painted before anything else: no other function here sees the pixels t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from vedette_server.data.rules import Line, Points, Zone
+    from vedette_server.data.event import Event, SeenObject
+    from vedette_server.data.rules import Line, Points, WatchConfig, Zone
     from vedette_server.monitor.base import Box
 
 MEDIA_TYPE = "image/jpeg"
 _ZONE, _LINE, _BOX, _TEXT = (0, 200, 255), (255, 160, 0), (60, 60, 255), (255, 255, 255)
+_UNSEEN = (130, 130, 130)
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A box, normalised, and what stands at it."""
+    """A box, normalised, what stands at it, and whether its object is seen in this picture."""
 
     box: Box
     label: str = ""
+    seen: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,31 @@ class Snapshot:
     sha256: str
     width: int
     height: int
+
+
+def drawing_of(event: Event, watch: WatchConfig) -> Drawing:
+    """Say what is drawn into the picture of an event: what it is about, its zone or its line, and how many count.
+
+    Where no single object caused it these are all that counted, those that were hidden at that moment, too: as many
+    boxes as the number says.
+    """
+    boxes = tuple(_labelled(one) for one in event.objects)
+    if not boxes and event.box is not None:
+        boxes = (Labelled(event.box, f"{event.label} {event.peak_score or 0.0:.2f}".strip()),)
+    # The picture may be older than what the event measures by now.
+    count = len(event.objects) or event.measures.get("count")
+    zones = (zone for zone in watch.zones if zone.name == event.place)
+    return Drawing(
+        boxes,
+        tuple(zone if count is None else replace(zone, name=f"{count:.0f} in {zone.name}") for zone in zones),
+        tuple(line for line in watch.lines if line.name == event.place),
+    )
+
+
+def _labelled(one: SeenObject) -> Labelled:
+    if one.ago_s > 0:
+        return Labelled(one.box, f"{one.label} {one.ago_s:.1f} s ago", seen=False)
+    return Labelled(one.box, f"{one.label} {one.score:.2f}")
 
 
 def take_snapshot(
@@ -103,8 +131,9 @@ def _draw(picture: NDArray[np.uint8], drawing: Drawing) -> None:
         _write(picture, line.name, int(points[0, 0, 0]), int(points[0, 0, 1]), _LINE)
     for labelled in drawing.boxes:
         (x1, y1), (x2, y2) = _points((labelled.box[:2], labelled.box[2:]), width, height).reshape(2, 2).tolist()
-        cv2.rectangle(picture, (x1, y1), (x2, y2), _BOX, thick)
-        _write(picture, labelled.label, x1, y1, _BOX)
+        colour = _BOX if labelled.seen else _UNSEEN
+        cv2.rectangle(picture, (x1, y1), (x2, y2), colour, thick)
+        _write(picture, labelled.label, x1, y1, colour)
 
 
 def _points(points: Points, width: int, height: int) -> NDArray[np.int32]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vedette_server.data.event import Event, EventKind, EventState
+from vedette_server.data.event import Event, EventKind, EventState, SeenObject
 
 if TYPE_CHECKING:
     from vedette_server.data.rules import Anchor
@@ -93,6 +93,7 @@ class Episode:
         "_base",
         "_best",
         "_label",
+        "_objects",
         "_origin",
         "_subject",
         "_told",
@@ -131,6 +132,7 @@ class Episode:
         self._tracks: dict[str, None] = {}
         self._label = ""
         self._best = shown
+        self._objects: tuple[SeenObject, ...] = ()
         self._base = Event(
             event_id=event_id_of(origin.channel, origin.rule, origin.kind, cause, start_s, moment.session),
             channel=origin.channel,
@@ -156,11 +158,14 @@ class Episode:
         """Take note that it goes on at a time, with whom and how."""
         self._update_s = max(self._update_s, time_s)
         self.measures = measures
+        before = self._best
         for trace in members:
             if trace.seen and (self._best is None or trace.last.score > self._best.score):
                 self._best = trace.last
             if trace.track_id not in self._tracks and len(self._tracks) < _MOST_TRACKS:
                 self._tracks[trace.track_id] = None
+        if self._subject is None and self._best is not None and self._best is not before:
+            self._objects = _objects(members, self._best.time_s)
         if members:
             label = members[0].label
             self._label = label if all(trace.label == label for trace in members) else ""
@@ -203,6 +208,7 @@ class Episode:
             measures=dict(self.measures),
             trail=self._subject.trail.points(self._origin.anchor) if self._subject is not None else (),
             detail=told,
+            objects=self._objects,
         )
 
     def _is_news(self) -> bool:
@@ -216,6 +222,12 @@ class Episode:
             for name, value in self.measures.items()
             if name not in _CLOCKS
         )
+
+
+def _objects(members: tuple[Trace, ...], time_s: float) -> tuple[SeenObject, ...]:
+    """Tell where those that count at a time were seen last: most of them then, others are hidden for a moment."""
+    last = [(trace.label, trace.last) for trace in members]
+    return tuple(SeenObject(seen.box, label, seen.score, max(time_s - seen.time_s, 0.0)) for label, seen in last)
 
 
 def momentary(

@@ -1,9 +1,9 @@
 """The canonical bytes of an event: what is hashed, what is kept, and what tells whether two changes are the same.
 
-UTF-8 JSON of one object: all fields of `Event` always there (of an Evidence, a TrailPoint and an Acknowledgement
-likewise), keys sorted by code point, no spaces, characters beyond ASCII as themselves, floats in the shortest
-decimals that read back as the same double (Python's repr), no NaN and no infinity, an absent value as null; and
-`"v": 1`, the version of this definition. Whoever wants to check a chain without us needs no more than that.
+UTF-8 JSON of one object: all fields of `Event` but `objects` always there (of an Evidence, a TrailPoint and an
+Acknowledgement likewise), keys sorted by code point, no spaces, characters beyond ASCII as themselves, floats in the
+shortest decimals that read back as the same double (Python's repr), no NaN and no infinity, an absent value as null;
+and `"v": 1`, the version of this definition. Whoever wants to check a chain without us needs no more than that.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 VERSION = 1
 # What is indexed may not hold a character that PostgreSQL's texts do not bear.
 _INDEXED = ("event_id", "channel", "rule", "label")
+# What is only drawn into the picture is kept with the picture.
+_KEPT = tuple(one.name for one in fields(Event) if one.name != "objects")
 _EVIDENCE = tuple(one.name for one in fields(Evidence))
 
 
@@ -43,7 +45,7 @@ def encode(event: Event) -> bytes:
     _check(event)
     content = {
         "v": VERSION,
-        **{one.name: getattr(event, one.name) for one in fields(Event)},
+        **{name: getattr(event, name) for name in _KEPT},
         "kind": event.kind.value,
         "state": event.state.value,
         "start_s": float(event.start_s),
