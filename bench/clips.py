@@ -142,10 +142,10 @@ def tell(event: Event, begin_s: float) -> Told:
 async def pictures(client: Client, folder: Path, events: Sequence[tuple[Event, Told]]) -> None:
     """Leave each event's annotated snapshot in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for event, told in events:  # by name: a better picture may have taken the place of the one that was listed
+    for event, told in events:
         if event.annotated_snapshot.state is EvidenceState.READY:
             name = f"{told.begin_s:05.2f}-{told.rule}-{event.event_id[-4:]}.jpg"
-            (folder / name).write_bytes(await client.events.snapshot(event.name, annotated=True))
+            (folder / name).write_bytes(await client.events.snapshot(event, annotated=True))
 
 
 def write(text: str) -> None:

@@ -117,21 +117,27 @@ class Events:
     async def snapshot(self, event: Event | str, *, annotated: bool = False) -> bytes:
         """Fetch the picture of an event, a JPEG.
 
+        A better picture may have taken the place of the one that an event was listed with. Where the hash of what came
+        differs from the given event's, the event is therefore asked for as it stands now: the picture is right if that
+        names its hash.
+
         Args:
             event: Which; given itself, its own hash is checked, too.
             annotated: With what was seen drawn in.
 
         Raises:
-            IntegrityError: The picture is not what its hash says.
+            IntegrityError: The picture is not what its hash says, or its event names another one.
         """
         name = event_name(event)
         request = event_pb2.GetEventSnapshotRequest(name=name, annotated=annotated)
         answer = await self._calls.ask("GetEventSnapshot", request, PIECE_TIMEOUT_S)
         what = f"the snapshot of {name}"
         check(what, answer.sha256, await asyncio.to_thread(_sha256, answer.jpeg))
-        kept = "" if isinstance(event, str) else (event.annotated_snapshot if annotated else event.snapshot).sha256
+        kept = "" if isinstance(event, str) else _hash_of(event, annotated=annotated)
         if kept and kept != answer.sha256:
-            raise IntegrityError(f"{what} has another hash, {answer.sha256}, than its event says: {kept}")
+            kept = _hash_of(await self.get(name), annotated=annotated)
+            if kept != answer.sha256:
+                raise IntegrityError(f"{what} has another hash, {answer.sha256}, than its event says: {kept or 'none'}")
         return bytes(answer.jpeg)
 
     async def clip(
@@ -225,6 +231,10 @@ def event_name(event: Event | str) -> str:
     if found is None:
         raise OptionsError(f"event is {text!r}; CHANNEL/EVENT or channels/CHANNEL/events/EVENT is wanted")
     return f"channels/{found[1]}/events/{found[2]}"
+
+
+def _hash_of(event: Event, *, annotated: bool) -> str:
+    return (event.annotated_snapshot if annotated else event.snapshot).sha256
 
 
 def _sha256(data: bytes) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -21,6 +23,7 @@ from vedette_client import (
     EventFilter,
     EventKind,
     EventState,
+    Evidence,
     EvidenceState,
     IntegrityError,
     OptionsError,
@@ -105,6 +108,28 @@ async def test_a_picture_that_is_not_what_its_hash_says_is_refused() -> None:
         monitor.jpeg_hash = "ab" * 32
         with pytest.raises(IntegrityError, match="as the server said"):
             await client.events.snapshot(FIRST)
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+async def test_a_better_picture_that_took_the_place_of_the_listed_one_is_right_and_no_other(annotated: bool) -> None:
+    piece = "annotated_snapshot" if annotated else "snapshot"
+    monitor = filled(1, **{piece: event_pb2.Evidence(state=2, sha256="cd" * 32)})
+    (now,) = monitor.events.values()
+    async with MonitorServer(monitor) as server, Client(server.address) as client:
+        (listed,) = await client.events.list()
+        getattr(now, piece).sha256 = hashlib.sha256(JPEG + b"!" * annotated).hexdigest()
+        assert await client.events.snapshot(listed, annotated=annotated) == JPEG + b"!" * annotated
+        getattr(now, piece).sha256 = "ef" * 32
+        with pytest.raises(IntegrityError, match="than its event says: efef"):
+            await client.events.snapshot(listed, annotated=annotated)
+
+
+async def test_an_event_is_asked_for_again_only_where_its_picture_is_not_the_one_it_was_listed_with() -> None:
+    monitor = filled(1)
+    async with MonitorServer(monitor) as server, Client(server.address) as client:
+        await client.events.snapshot(await client.events.get(FIRST))
+        await client.events.snapshot(FIRST)
+    assert [type(one).__name__ for one in monitor.asked] == ["GetEventRequest", *["GetEventSnapshotRequest"] * 2]
 
 
 async def test_a_clip_becomes_a_file_when_all_of_it_has_come(tmp_path: Path) -> None:
@@ -284,6 +309,7 @@ def test_all_of_it_works_without_asyncio(tmp_path: Path) -> None:
         assert acknowledged is not None
         assert acknowledged.note == "n"
         assert events.snapshot(FIRST) == JPEG
+        assert events.snapshot(replace(events.get(FIRST), snapshot=Evidence(EvidenceState.READY, sha256="cd"))) == JPEG
         events.clip(FIRST, tmp_path / "clip.mp4")
         assert (tmp_path / "clip.mp4").read_bytes() == CLIP
         assert events.verify(events.chain_head()).findings == ()
