@@ -166,25 +166,29 @@ class _CaptureClock:
 class _CaptureClockEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CaptureClock.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CAPTURE_CLOCK_UNSPECIFIED: _CaptureClock.ValueType  # 0
-    """Not said: capture times are carried, never compared with the server's clock."""
+    """Not said: as CAPTURE_CLOCK_CLIENT."""
     CAPTURE_CLOCK_NTP: _CaptureClock.ValueType  # 1
     """Disciplined to UTC (NTP, PTP, GNSS)."""
     CAPTURE_CLOCK_CLIENT: _CaptureClock.ValueType  # 2
     """The client's own clock, of unknown offset; see ClockSync."""
     CAPTURE_CLOCK_FILE: _CaptureClock.ValueType  # 3
-    """Time inside a recording; says nothing about now."""
+    """Time inside a recording; says nothing about now, and tells no event's time."""
 
 class CaptureClock(_CaptureClock, metaclass=_CaptureClockEnumTypeWrapper):
-    """Whose clock `Packet.capture_time` was read from."""
+    """Whose clock `Packet.capture_time` was read from. A server that monitors dates tracks and events by capture times, but
+    not by those of CAPTURE_CLOCK_FILE, and within limits: live ones at most an hour ahead of receipt and a day behind it,
+    those of DELIVERY_POLICY_EVERY_FRAME at most a day ahead. A live clock that was set back three times within a minute,
+    by more than 2 s each, is not believed until a minute after the first of these. What is not believed counts as absent.
+    """
 
 CAPTURE_CLOCK_UNSPECIFIED: CaptureClock.ValueType  # 0
-"""Not said: capture times are carried, never compared with the server's clock."""
+"""Not said: as CAPTURE_CLOCK_CLIENT."""
 CAPTURE_CLOCK_NTP: CaptureClock.ValueType  # 1
 """Disciplined to UTC (NTP, PTP, GNSS)."""
 CAPTURE_CLOCK_CLIENT: CaptureClock.ValueType  # 2
 """The client's own clock, of unknown offset; see ClockSync."""
 CAPTURE_CLOCK_FILE: CaptureClock.ValueType  # 3
-"""Time inside a recording; says nothing about now."""
+"""Time inside a recording; says nothing about now, and tells no event's time."""
 Global___CaptureClock: _TypeAlias = CaptureClock  # noqa: Y015
 
 @_typing.final

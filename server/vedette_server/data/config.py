@@ -46,7 +46,7 @@ class ChannelConfig:
         priority: Weight among the channels that wait, 1..100.
         omit_skips: Skipped packets are counted, not told one by one.
         max_detections: At most so many detections per engine and frame.
-        capture_clock: Number of the contract's CaptureClock, carried only.
+        capture_clock: Number of the contract's CaptureClock; monitoring does not go by FILE's times.
     """
 
     channel: str
