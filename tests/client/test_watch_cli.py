@@ -112,6 +112,16 @@ def test_results_are_lines_too(capsys) -> None:
         assert "frame 7" in found.out
 
 
+def test_the_time_of_a_result_is_one_of_day_also_of_a_recording(capsys) -> None:
+    recorded = result(7)
+    recorded.verdict.times.receive_time.seconds = 1_790_000_003
+    recorded.verdict.times.capture_time.nanos = 300_000_000
+    with watching(capsys, recorded) as vedette:
+        asked = ("watch", "--results", "--since", "earliest", "--count", 1)
+        assert vedette(*asked).out.startswith(local(1_790_000_003.0))
+        assert json.loads(vedette(*asked, "--json").out)["result"]["receive_time"] == "2026-09-21T14:13:23Z"
+
+
 def test_programs_get_lines_of_json_with_the_offset(capsys) -> None:
     with watching(capsys, event(1), result(2), watch_pb2.Gap(results=3)) as vedette:
         said = vedette("watch", "--events", "--results", "--since", "earliest", "--count", 3, "--json")

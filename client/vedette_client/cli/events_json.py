@@ -88,11 +88,12 @@ def event_page(event: Event, *, trail: bool = False) -> dict[str, Any]:
 
 
 def _result(result: ChannelResult) -> dict[str, Any]:
-    verdict = result.verdict
+    verdict, times = result.verdict, result.verdict.times
     return {
         "channel": result.channel,
         "session": result.session,
         "sequence": verdict.sequence,
+        "receive_time": _maybe_time(times.receive_time_ns if times is not None else None),
         "outcome": "analysed" if verdict.analysed else "skipped",
         "reason": verdict.reason.name if verdict.reason is not None else None,
         "detections": [_detection(one) for one in verdict.detections],

@@ -141,7 +141,8 @@ def _changed_ns(event: Event) -> int:
 
 def _result_text(result: ChannelResult) -> Text:
     verdict = result.verdict
-    when = verdict.times and (verdict.times.capture_time_ns or verdict.times.receive_time_ns)
+    # The capture times of a recording count from its beginning, and are no time of day.
+    when = verdict.times and (verdict.times.receive_time_ns or verdict.times.capture_time_ns)
     line = Text.assemble((show_time(when) if when else "-", "dim"))
     line.append("  ").append(printable(result.channel).ljust(10), style="bold")
     line.append(f"  frame {verdict.sequence}  ", style="dim")

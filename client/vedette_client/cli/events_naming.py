@@ -66,7 +66,7 @@ async def say_unknown(client: Client, channels: Iterable[str], who: str) -> None
 async def _search(client: Client, channel: str | None, start: str) -> str:
     start = start.lower()
     if len(start) < _LEAST_CHARS:
-        raise OptionsError(f"event is {start!r}; at least {_LEAST_CHARS} letters of it are wanted, or CHANNEL/EVENT")
+        raise OptionsError(f"event is {start!r}; at least {_LEAST_CHARS} letters of it are wanted")
     found: list[str] = []
     searched = 0
     events = client.events.find(channel)

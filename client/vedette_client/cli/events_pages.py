@@ -103,8 +103,9 @@ def _facts(event: Event) -> Iterator[tuple[str, Text]]:
         yield "where", Text(printable(event.place))
     yield "state", Text(*state_words(event))
     yield "began", Text(show_time(event.start_time_ns))
-    yield "last seen", Text(show_time(event.update_time_ns))
-    if event.end_time_ns is not None:
+    if event.end_time_ns is None:
+        yield "last seen", Text(show_time(event.update_time_ns))
+    else:
         yield "ended", Text(show_time(event.end_time_ns))
     yield "lasted", Text(show_span(event.duration_s))
     yield from _objects(event)
