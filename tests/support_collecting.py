@@ -41,9 +41,12 @@ class HandWorkers:
     def __init__(self, max_jobs: int = 512) -> None:
         self.max_jobs = max_jobs
         self.waiting: list[Job] = []
+        self.lasting: list[Job] = []
 
-    def submit(self, job: Job) -> None:
-        if len(self.waiting) >= self.max_jobs:
+    def submit(self, job: Job, *, lasting: bool = False) -> None:
+        if lasting:
+            self.lasting.append(job)
+        elif sum(other not in self.lasting for other in self.waiting) >= self.max_jobs:
             raise EvidenceError(f"{len(self.waiting)} pieces of evidence are being written")
         self.waiting.append(job)
 

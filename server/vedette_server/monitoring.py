@@ -25,7 +25,7 @@ from vedette_server.evidence.clip import ClipLimits
 from vedette_server.evidence.collecting import EvidenceParts
 from vedette_server.evidence.recording import PREFIX
 from vedette_server.evidence.showing import check_shown
-from vedette_server.evidence.store import EvidenceStore
+from vedette_server.evidence.store import EvidenceStore, safe_name
 from vedette_server.evidence.workers import EvidenceWorkers
 from vedette_server.metrics_monitoring import MonitoringFigures
 from vedette_server.monitor.desk import EventDesk
@@ -111,7 +111,9 @@ class Monitoring:
             self.monitors = self._open_monitors(publish, cascades)
             stack.callback(self.monitors.close)
             stack.callback(self.catalogue.listen(self.monitors.changed))
-            self._remove_orphans()
+            strangers = self._strangers()
+            if not strangers:
+                self._remove_orphans()
             self.keeper = StoreKeeper(
                 self.store,
                 self.files,
@@ -120,6 +122,7 @@ class Monitoring:
                 self._recordings,
                 self.feed.told,
                 settings.store.retain_interval_s,
+                strangers=strangers,
             )
             self.keeper.start()
             stack.callback(self.keeper.close)
@@ -242,20 +245,30 @@ class Monitoring:
         except (EvidenceError, NotFoundError, OSError):
             return None
 
-    def _remove_orphans(self) -> None:
-        """Remove the files that no event names, as a crash leaves them.
+    def _strangers(self) -> frozenset[str]:
+        """Return the folders of evidence that may be of another store: this one has never had an event.
 
-        Recordings name themselves: they stay, also of a channel that is not known just now. A store without any event
-        beside files is another one than theirs: then nothing is removed.
+        Those of recordings alone are not among them where their channel is known: not every channel has events.
         """
-        paths = self.files.paths
-        known = {path for path in paths if path.rpartition("/")[2].startswith(PREFIX)}
-        if self.store.end()[0] == 0 and len(known) < len(paths):
+        if self.store.end()[0]:
+            return frozenset()
+        known = {safe_name(name) for name in self._channel_retentions()}
+        whose = ((path.partition("/")[0], path) for path in self.files.paths)
+        found = frozenset(folder for folder, path in whose if folder not in known or not _is_recording(path))
+        if found:
             _log.error(
                 "there is no event in the store, but evidence: it stays as it is; is store.url the right one?",
                 extra={"store": self.store.place, "evidence": str(self.files.root)},
             )
-            return
+        return found
+
+    def _remove_orphans(self) -> None:
+        """Remove the files that no event names, as a crash leaves them.
+
+        Recordings name themselves: they stay until they are too old or too many, whether or not their channel is known.
+        """
+        paths = self.files.paths
+        known = {path for path in paths if _is_recording(path)}
         try:
             known |= named_of(self.store, [path for path in paths if path not in known])
             removed = self.files.remove_orphans(known.__contains__)
@@ -266,7 +279,9 @@ class Monitoring:
             _log.warning("%d files that no event names were removed", len(removed))
 
     def _channel_retentions(self) -> Mapping[str, RetentionConfig]:
-        return {record.name: record.retention for record in self.catalogue.records()}
+        # Those that are refused just now were not deleted: what they say holds.
+        records = (*self.catalogue.refused(), *self.catalogue.records())
+        return {record.name: record.retention for record in records}
 
     def _recordings(self) -> Mapping[str, RecordingIndex]:
         monitors = self.monitors.all()
@@ -296,6 +311,10 @@ def _recovered(store: EventStore) -> int:
         return store.end()[0]
     except (StoreUnavailableError, StoreUnusableError) as error:
         raise SettingsError(f"store.url: {error}") from error
+
+
+def _is_recording(path: str) -> bool:
+    return path.rpartition("/")[2].startswith(PREFIX)
 
 
 def _retention(settings: Settings) -> RetentionConfig:

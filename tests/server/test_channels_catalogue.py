@@ -369,12 +369,14 @@ def test_a_kept_channel_that_is_refused_by_now_is_left_out_and_can_be_mended_or_
         catalogue = catalogue_of(kept)
     assert "a kept channel is not in force: a" in caplog.text
     assert [record.name for record in catalogue.records()] == ["c"]
+    assert [record.name for record in catalogue.refused()] == ["a", "b"]
     catalogue.create(record_of("d"))
     told = told_by(catalogue)
     catalogue.update(record_of("a"))
     catalogue.delete("b")
     assert [record.name for record in catalogue.records()] == ["a", "c", "d"]
     assert told == [("a", 2)]
+    assert catalogue.refused() == ()
     assert catalogue_of(kept).records() == catalogue.records()
 
 

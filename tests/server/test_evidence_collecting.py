@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from support_collecting import FORMAT, LEFT, MASK, Yard
 from support_evidence import FailingDisk
-from vedette_server.data.channel import RecordingConfig
+from vedette_server.data.channel import RecordingConfig, RetentionConfig
 from vedette_server.data.event import EventKind, EvidenceState
 from vedette_server.data.rules import EvidencePolicy, Mask, MaskKind
+from vedette_server.evidence.left import noted_limits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -327,17 +328,29 @@ def test_events_on_many_threads_and_changes_meanwhile_leave_nothing_unmasked_and
     assert not yard.collector._under
 
 
-def test_a_recording_that_found_no_room_begins_when_there_is_some(tmp_path: Path) -> None:
-    yard = Yard(tmp_path, recording=RecordingConfig(enabled=True, segment_s=60.0), max_jobs=0)
+def test_a_recording_takes_no_place_of_a_clip_and_finds_one_where_there_is_none(tmp_path: Path) -> None:
+    yard = Yard(tmp_path, recording=RecordingConfig(enabled=True, segment_s=60.0), max_jobs=2)
     yard.stream(1)
-    assert not yard.workers.waiting
-    yard.workers.max_jobs = 5
+    event = yard.take(yard.event())
     yard.stream(1)
-    assert len(yard.workers.waiting) == 1
-    yard.stream(1)
+    yard.over(event)
+    yard.stream(2)
     yard.collector.close()
     yard.workers.run()
+    assert yard.states() == dict.fromkeys(ALL, READY)
     assert len(yard.collector.index.segments) == 1
+
+
+def test_what_a_channel_says_of_retention_is_noted_when_it_is_made_and_when_it_changes(tmp_path: Path) -> None:
+    yard = Yard(tmp_path)
+    assert noted_limits(yard.store, ()) == {}
+    for said in (RetentionConfig(60.0), RetentionConfig(None, 5, 9)):
+        yard.collector.change(replace(yard.record(), retention=said))
+        assert noted_limits(yard.store, ()) == {"yard": said}
+    yard.collector.close()
+    assert noted_limits(yard.store, ()) == {"yard": said}, "also when it is deleted"
+    yard.collector.change(yard.record())
+    assert noted_limits(yard.store, ()) == {}
 
 
 def test_a_camera_that_is_silent_is_shown_as_it_was_last(tmp_path: Path) -> None:

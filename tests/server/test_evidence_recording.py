@@ -11,7 +11,7 @@ from support_evidence import EPOCH_S, LIMITS, FailingDisk, Steps, read_file, rin
 from support_video import clip, plain
 from vedette_server.data.rules import EvidencePolicy
 from vedette_server.errors import EvidenceError
-from vedette_server.evidence.recording import INDEX_NAME, Recorder, RecordingIndex
+from vedette_server.evidence.recording import INDEX_NAME, Recorder, RecordingIndex, Segment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,16 +84,22 @@ def test_a_line_that_a_crash_cut_short_is_made_anew(tmp_path: Path) -> None:
     assert after[2].keyframes_s == pytest.approx(before[2].keyframes_s, abs=0.01)
 
 
+def remove(store: EvidenceStore, index: RecordingIndex, *segments: Segment) -> None:
+    for segment in segments:
+        assert store.remove(segment.path)
+        index.forget(segment.path)
+
+
 def test_what_retention_removed_is_not_found_any_more(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     index = record(store)
     first, *others = index.segments
-    store.retain("gate", max_bytes=store.total_bytes("gate") - 1, on_removed=index.forget)
+    remove(store, index, first)
     assert index.segments == others
     assert index.seek(EPOCH_S) == (others[0], 0.0)
     assert not index.knows(first.path)
     assert index.knows(others[0].path)
-    store.retain("gate", max_bytes=0, on_removed=index.forget)
+    remove(store, index, *others)
     assert list(store.root.rglob("*.*")) == [store.root / ".incoming"]
 
 

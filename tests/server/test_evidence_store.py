@@ -202,33 +202,3 @@ def test_orphans_alone_are_removed(tmp_path: Path) -> None:
     one, two = (store.put("gate", name, ".jpg", EPOCH_S, b"x").path for name in ("e1", "e2"))
     assert store.remove_orphans(lambda path: path == one) == [two]
     assert files(store.root) == [one]
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    ages=st.lists(st.integers(0, 40), min_size=1, max_size=8, unique=True),
-    max_days=st.none() | st.integers(0, 40),
-    max_bytes=st.none() | st.integers(0, 90),
-)
-def test_retention_removes_the_oldest_and_no_more_than_it_must(
-    ages: list[int], max_days: int | None, max_bytes: int | None, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    store = store_in(tmp_path_factory.mktemp("retention"))
-    paths = {age: store.put("gate", f"e{age}", ".jpg", EPOCH_S - age * DAY_S, bytes(10)).path for age in ages}
-    other = store.put("yard", "e", ".jpg", EPOCH_S - 999 * DAY_S, b"x").path
-    told: list[str] = []
-    max_age_s = None if max_days is None else (max_days + 0.5) * DAY_S
-    removed = store.retain("gate", max_age_s=max_age_s, max_bytes=max_bytes, now_s=EPOCH_S, on_removed=told.append)
-    young = [age for age in sorted(ages) if max_days is None or age <= max_days]
-    wanted = young if max_bytes is None else young[: max_bytes // 10]
-    assert set(files(store.root)) == {other, *(paths[age] for age in wanted)}
-    assert told == [paths[age] for age in sorted(ages, reverse=True) if age not in wanted]
-    assert removed == len(told)
-    assert store.total_bytes("gate") == 10 * len(wanted)
-
-
-def test_age_is_that_of_the_picture_also_after_a_restart(tmp_path: Path) -> None:
-    store_in(tmp_path).put("gate", "e1", ".jpg", EPOCH_S - 10 * DAY_S, b"x")
-    store = store_in(tmp_path)
-    assert store.retain("gate", max_age_s=11 * DAY_S, now_s=EPOCH_S) == 0
-    assert store.retain("gate", max_age_s=9 * DAY_S, now_s=EPOCH_S) == 1

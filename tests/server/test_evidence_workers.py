@@ -84,6 +84,29 @@ def test_too_many_jobs_are_refused_and_those_left_at_the_end_are_aborted() -> No
         workers.submit(Counted(1))
 
 
+def test_lasting_jobs_take_no_place_of_the_others_and_are_aborted_at_the_end() -> None:
+    workers = EvidenceWorkers(max_jobs=1)
+    lasting, short = [Endless(1) for _ in range(5)], Counted(2)
+    for job in lasting:
+        workers.submit(job, lasting=True)
+    assert all(job.done.wait(30) for job in lasting)
+    assert workers.jobs == 0
+    workers.submit(short)
+    assert short.done.wait(30)
+    ended = Counted(1)
+    workers.submit(ended, lasting=True)
+    assert ended.done.wait(30)
+    last = Endless(1)
+    workers.submit(last)
+    with pytest.raises(EvidenceError, match="at most"):
+        workers.submit(Counted(1))
+    workers.close()
+    assert all(job.aborted.is_set() for job in (*lasting, last))
+    assert workers.jobs == 0
+    with pytest.raises(EvidenceError, match="stops"):
+        workers.submit(Counted(1), lasting=True)
+
+
 def test_many_clips_are_written_while_packets_come(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     fmt, packets = source("h264-b")

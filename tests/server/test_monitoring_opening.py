@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support_store import ended
-from vedette_server.data.channel import ChannelRecord
+from vedette_server.data.channel import ChannelRecord, RetentionConfig
 from vedette_server.data.event import EventState, Evidence, EvidenceState
 from vedette_server.data.rules import EvidencePolicy
 from vedette_server.errors import SettingsError
@@ -284,6 +285,52 @@ def test_no_start_removes_what_another_configuration_has_kept(tmp_path: Path, wh
     opened(settings_in(tmp_path, **more)).close()
     assert (folder / "recording-1795280000000.mp4").exists()
     assert (folder / "kept.jpg").exists() == (why == "another store"), "no event names it"
+
+
+def look(settings: Settings) -> tuple[str, ...]:
+    """Start, and let retention look once; give the files that are left."""
+    with opened(settings) as monitoring:
+        monitoring.keeper.look()
+        return monitoring.files.paths
+
+
+@pytest.mark.parametrize("events", [True, False])
+def test_recordings_of_a_deleted_channel_go_after_a_restart_but_not_beside_an_empty_store(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, events: bool
+) -> None:
+    settings = settings_in(tmp_path, store={"max_age_s": 86_400.0})
+    said = RetentionConfig(400 * 86_400.0)
+    with opened(settings) as monitoring:
+        for record in (ChannelRecord("kept", retention=said), ChannelRecord("said", retention=said)):
+            monitoring.catalogue.create(record)
+        for name in ("deleted", "kept", "said"):
+            monitoring.files.put(name, "recording-1", ".mp4", time.time() - 10 * 86_400, b"recorded")
+        monitoring.catalogue.delete("said")
+        if events:
+            monitoring.store.append([ended("e1", channel="kept")])
+    left = {path.partition("/")[0] for path in look(settings)}
+    assert left == ({"kept", "said"} if events else {"deleted", "kept", "said"})
+    assert ("there is no event in the store" in caplog.text) != events
+
+
+def test_a_channel_that_is_refused_by_now_is_not_deleted_what_it_says_holds(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, store={"max_age_s": 86_400.0})
+    with opened(settings) as monitoring:
+        monitoring.catalogue.create(ChannelRecord("gate", retention=RetentionConfig(400 * 86_400.0)))
+        monitoring.store.append([ended("e1", channel="yard")])
+        monitoring.files.put("gate", "recording-1", ".mp4", time.time() - 10 * 86_400, b"recorded")
+    (note,) = tmp_path.rglob("retention.json")
+    note.unlink()
+    kept = tmp_path / "state" / "channels.json"
+    state = json.loads(kept.read_text())
+    state["channels"][0]["rules"] = [{"name": "r", "kind": "enter", "zone": "gone"}]
+    kept.write_text(json.dumps(state))
+    assert len(look(settings)) == 1
+    with opened(settings) as monitoring:
+        assert monitoring.catalogue.get("gate") is None
+        monitoring.catalogue.delete("gate")
+        monitoring.keeper.look()
+        assert monitoring.files.paths == ()
 
 
 def test_two_servers_do_not_share_a_folder_of_evidence(tmp_path: Path) -> None:

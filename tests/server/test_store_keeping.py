@@ -11,6 +11,7 @@ from support_evidence import FailingDisk
 from support_store import BEGIN_S, DAY_S, an_event, ended
 from vedette_server.data.channel import RetentionConfig
 from vedette_server.data.event import Evidence, EvidenceState
+from vedette_server.evidence.left import note_limits, noted_limits
 from vedette_server.evidence.recording import RecordingIndex, Segment
 from vedette_server.evidence.store import EvidenceStore
 from vedette_server.store import recovering
@@ -42,6 +43,7 @@ class Site:
         self.own: dict[str, RetentionConfig] = {}
         self.indexes: dict[str, RecordingIndex] = {}
         self.told: list[Stored] = []
+        self.strangers: set[str] = set()
         self.keeper = self.open(0.01)
 
     def open(self, interval_s: float) -> StoreKeeper:
@@ -54,6 +56,7 @@ class Site:
             self.told.append,
             interval_s,
             clock=lambda: NOW_S,
+            strangers=self.strangers,
         )
 
     def event(self, name: str, channel: str, day: float, size: int = 100) -> str:
@@ -69,6 +72,17 @@ class Site:
         filed = self.files.put(channel, f"recording-{round(first_s * 1000)}", ".mp4", first_s, b"x" * size)
         index.add(Segment(filed.path, first_s, first_s + 60, filed.size_bytes, filed.sha256, (first_s,)))
         return filed.path
+
+    def say(self, channel: str, said: RetentionConfig) -> None:
+        """Have a channel that is there say something for itself."""
+        self.own[channel] = said
+        note_limits(self.files, channel, said)
+
+    def restart(self, *known: str) -> None:
+        """Open the files anew, with these channels only."""
+        self.files = EvidenceStore(self.files.root, min_free_bytes=1, disk=self.disk)
+        self.own = {name: said for name, said in self.own.items() if name in known}
+        self.indexes = {name: RecordingIndex(self.files, name) for name in known}
 
     def look(self, wanted: RetentionConfig) -> None:
         self.wanted = wanted
@@ -141,8 +155,71 @@ def test_what_goes_on_is_not_removed_but_old_recordings_are(site: Site) -> None:
     assert not site.indexes["gate"].knows(old)
 
 
+def test_of_a_channel_that_is_deleted_recordings_go_as_the_server_says_also_after_a_restart(site: Site) -> None:
+    event = site.event("e1", "hall.2", 1)
+    old, young = site.record("hall.2", 1), site.record("hall.2", 9.5)
+    lives = site.record("gate", 1)
+    site.say("gate", RetentionConfig(20 * DAY_S))
+    site.restart("gate")
+    site.look(RetentionConfig(None, None, None))
+    assert site.on_disk() == {event, old, young, lives}
+    site.look(RetentionConfig(None, None, 200))
+    assert site.on_disk() == {event, young, lives}
+    site.look(RetentionConfig(None, None, 100))
+    assert site.on_disk() == {event, lives}, "the events' own go by their events"
+    site.look(RetentionConfig(DAY_S, None, None))
+    assert site.on_disk() == {lives}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_a_channel_said_last_holds_on_when_it_is_deleted_until_nothing_of_it_is_left(
+    site: Site, *, restarts: bool
+) -> None:
+    kept, gone = [site.record("gate", day) for day in (5, 9)], site.record("yard", 9)
+    event = site.event("e1", "gate", 3)
+    site.say("gate", RetentionConfig(8 * DAY_S))
+    site.say("yard", RetentionConfig(None, None, 50))
+    if restarts:
+        site.restart()
+    site.own, site.indexes = {}, {}
+    site.look(RetentionConfig(DAY_S / 2, None, 1000))
+    assert gone not in site.on_disk(), "the server's bytes are more, its days fewer"
+    assert site.on_disk() == {event, *kept}
+    assert site.names == ["e1"]
+    site.look(RetentionConfig(None, None, 250))
+    assert site.on_disk() == {event, kept[1]}, "what it did not say is the server's, as that is now"
+    site.say("gate", RetentionConfig(1.0))
+    del site.own["gate"]
+    for _ in range(2):
+        site.look(RetentionConfig())
+    assert site.on_disk() == set()
+    assert site.names == []
+    assert not list(site.files.root.rglob("*.json*")), "no note stays, and no index"
+
+
+def test_in_folders_that_may_be_another_stores_nothing_goes_of_channels_that_are_not_there(site: Site) -> None:
+    strange, ours = site.record("gate", 1), site.record("yard", 1)
+    site.say("gate", RetentionConfig(1.0))
+    site.restart()
+    site.strangers = {"gate"}
+    site.look(RetentionConfig(DAY_S, None, None))
+    assert site.on_disk() == {strange}
+    assert ours not in site.files.paths
+    assert noted_limits(site.files, ()) == {"gate": RetentionConfig(1.0)}
+
+
+def test_recordings_of_a_channel_that_is_there_but_not_recorded_go_as_it_says(site: Site) -> None:
+    paths = [site.record("gate", day) for day in (1, 5, 9.9)]
+    site.indexes = {}
+    site.own = {"gate": RetentionConfig(6 * DAY_S)}
+    site.look(RetentionConfig(DAY_S, None, None))
+    assert site.on_disk() == set(paths[1:])
+
+
 def test_a_store_that_does_not_answer_does_not_let_recordings_fill_the_disk(site: Site) -> None:
     site.record("gate", 1)
+    site.record("deleted", 1)
+    del site.indexes["deleted"]
 
     def broken(_wanted: Retention) -> Iterator[Removal]:
         raise StoreUnavailableError("BUSY", "no")

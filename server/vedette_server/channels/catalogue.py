@@ -107,6 +107,11 @@ class ChannelCatalogue:
         """Return all channels, by name."""
         return self._sorted
 
+    def refused(self) -> tuple[ChannelRecord, ...]:
+        """Return the channels that are kept but refused by now: they are not in force, yet nobody deleted them."""
+        faulty, known = self._faulty, self._known
+        return tuple(record for name, record in self._kept.items() if name in faulty and name not in known)
+
     def listen(self, callback: Listener) -> Callable[[], None]:
         """Have each change told: the bare name, and the channel as it is now or None when it is gone.
 

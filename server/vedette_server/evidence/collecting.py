@@ -27,6 +27,7 @@ from vedette_server.errors import EvidenceError
 from vedette_server.evidence.choosing import Chosen, allowed_by
 from vedette_server.evidence.clip import MEDIA_TYPE as VIDEO
 from vedette_server.evidence.clip import ClipLimits, ClipWriter
+from vedette_server.evidence.left import note_limits
 from vedette_server.evidence.pixels import hidden
 from vedette_server.evidence.recording import Recorder, RecordingIndex
 from vedette_server.evidence.ring import PacketRing
@@ -136,7 +137,8 @@ class Collector:
         # Those of events that are over, too: they are held by who steps them, and gone when they are done.
         self._jobs: WeakSet[ClipWriter | SnapshotJob] = WeakSet()
         self._recorder: Recorder | None = None
-        self._begun = self._refusing = False
+        self._begun = False
+        note_limits(parts.store, record.name, record.retention)
         self._record()
 
     @property
@@ -183,9 +185,6 @@ class Collector:
             # Under the lock: none comes into the ring behind the change that emptied it.
             if self.keeps:
                 self.ring.feed(own, time_s=packet.time_s)
-                if own.keyframe:
-                    # Where too much else was under way before.
-                    self._record()
 
     def prepare(self, event: Event, *, wanted: bool) -> tuple[Event, tuple[Errand, ...]]:
         """Say what is to be done for an event's evidence, and give the event with what is to be expected.
@@ -236,6 +235,7 @@ class Collector:
                 self._recording = record.recording
                 self._stop_recording(keep=True)
             self._record()
+        note_limits(self._parts.store, self._channel, record.retention)
 
     def close(self) -> None:
         """Take no packets any more; clips under way are completed."""
@@ -370,13 +370,12 @@ class Collector:
             self._recording.segment_s,
         )
         try:
-            self._parts.workers.submit(recorder)
+            self._parts.workers.submit(recorder, lasting=True)
         except EvidenceError as error:
-            if not self._refusing:
-                _log.error("a recording cannot begin", extra={"channel": self._channel, "error": str(error)})
-            self._refusing = True
+            # The server stops.
+            _log.error("a recording cannot begin", extra={"channel": self._channel, "error": str(error)})
             return
-        self._recorder, self._refusing = recorder, False
+        self._recorder = recorder
 
     def _stop_recording(self, *, keep: bool) -> None:
         recorder, self._recorder = self._recorder, None

@@ -18,7 +18,6 @@ import itertools
 import os
 import re
 import threading
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ from vedette_server.errors import EvidenceError
 from vedette_server.evidence.disk import Disk, in_words, is_of_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
 INCOMING = ".incoming"
@@ -59,6 +58,15 @@ class Draft:
     target: Path
     channel: str
     time_s: float
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Held:
+    """A file that is kept, as retention sees it: when its first picture was taken, where it lies, its length."""
+
+    time_s: float
+    path: str
+    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -146,6 +154,18 @@ class EvidenceStore:
         """All files that are kept."""
         with self._lock:
             return tuple(self._books)
+
+    def held_apart(self, folders: Collection[str]) -> dict[str, list[Held]]:
+        """Return all files, the oldest first, by the channel's folder; those of some folders are left out."""
+        with self._lock:
+            # Mostly there are none: then the books of a year are not looked through.
+            apart = self._sums.keys() - folders
+            books = tuple(self._books.items()) if apart else ()
+        found: dict[str, list[Held]] = {}
+        for path, book in books:
+            if book.folder in apart:
+                found.setdefault(book.folder, []).append(Held(book.time_s, path, book.size_bytes))
+        return {folder: sorted(held) for folder, held in found.items()}
 
     def path_of(self, channel: str, name: str, suffix: str, time_s: float) -> Path:
         """Tell where a file lies, or would; any names are allowed.
@@ -271,45 +291,6 @@ class EvidenceStore:
             paths = tuple(self._named.get((safe_name(channel), name), ()))
         return sum(self.remove(path) for path in paths)
 
-    def retain(
-        self,
-        channel: str,
-        *,
-        max_age_s: float | None = None,
-        max_bytes: int | None = None,
-        now_s: float | None = None,
-        on_removed: Callable[[str], None] = lambda _: None,
-    ) -> int:
-        """Remove a channel's oldest files until those left are young and few enough; return how many went.
-
-        Args:
-            channel: The channel's bare name.
-            max_age_s: Older ones go; None: no limit.
-            max_bytes: Of more bytes than this the oldest go; None: no limit.
-            now_s: Seconds since the epoch; None: now.
-            on_removed: Told the path of each file after it went.
-
-        Raises:
-            EvidenceError: The disk does not let one go.
-        """
-        folder = safe_name(channel)
-        with self._lock:
-            files = sorted(
-                ((book.time_s, path, book.size_bytes) for path, book in self._books.items() if book.folder == folder),
-            )
-        total = sum(size for *_, size in files)
-        oldest_s = None if max_age_s is None else (time.time() if now_s is None else now_s) - max_age_s
-        removed = 0
-        for time_s, path, size in files:
-            too_old = oldest_s is not None and time_s < oldest_s
-            if not too_old and (max_bytes is None or total <= max_bytes):
-                break
-            self.remove(path)
-            total -= size
-            removed += 1
-            on_removed(path)
-        return removed
-
     def remove_orphans(self, known: Callable[[str], bool]) -> list[str]:
         """Remove files that nobody knows, as a crash between a rename and a commit leaves them; call it at start.
 
@@ -339,9 +320,12 @@ class EvidenceStore:
         book = self._books.pop(path, None)
         if book is None:
             return False
-        self._sums[book.folder] -= book.size_bytes
-        if not self._sums[book.folder]:
-            del self._sums[book.folder]
+        left = self._sums.get(book.folder, 0) - book.size_bytes
+        if left:
+            self._sums[book.folder] = left
+        else:
+            # Of files without content there may be more.
+            self._sums.pop(book.folder, None)
         key = book.folder, _stem(path)
         paths = self._named.get(key, set())
         paths.discard(path)

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vedette_server.errors import EvidenceError
 
@@ -35,12 +35,21 @@ class Job(Protocol):
         ...
 
 
+class _Turn(NamedTuple):
+    """A job that waits: until when, and in which order where that is the same."""
+
+    due_s: float
+    number: int
+    job: Job
+    lasting: bool
+
+
 class EvidenceWorkers:
     """Steps jobs.
 
     Args:
         threads: How many are stepped at once.
-        max_jobs: More are refused.
+        max_jobs: More are refused, but for lasting ones.
         clock: Monotonic seconds.
     """
 
@@ -48,7 +57,7 @@ class EvidenceWorkers:
         self._max_jobs = max_jobs
         self._clock = clock
         self._changed = threading.Condition()
-        self._waiting: list[tuple[float, int, Job]] = []
+        self._waiting: list[_Turn] = []
         self._numbers = itertools.count()
         self._jobs = 0
         self._closing = False
@@ -60,11 +69,15 @@ class EvidenceWorkers:
 
     @property
     def jobs(self) -> int:
-        """How many are under way."""
+        """How many are under way, but for lasting ones."""
         return self._jobs
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job, *, lasting: bool = False) -> None:
         """Begin a job.
+
+        Args:
+            job: What to do.
+            lasting: It goes on for as long as its channel, which bounds how many there are: it takes no other's place.
 
         Raises:
             EvidenceError: Too many are under way, or the workers are closed.
@@ -72,10 +85,12 @@ class EvidenceWorkers:
         with self._changed:
             if self._closing:
                 raise EvidenceError("evidence is not written any more: the server stops")
-            if self._jobs >= self._max_jobs:
-                raise EvidenceError(f"{self._jobs} pieces of evidence are being written; at most that many are allowed")
-            self._jobs += 1
-            heapq.heappush(self._waiting, (self._clock(), next(self._numbers), job))
+            if not lasting:
+                if self._jobs >= self._max_jobs:
+                    message = f"{self._jobs} pieces of evidence are being written; at most that many are allowed"
+                    raise EvidenceError(message)
+                self._jobs += 1
+            heapq.heappush(self._waiting, _Turn(self._clock(), next(self._numbers), job, lasting))
             self._changed.notify()
 
     def close(self, grace_s: float = 5.0) -> None:
@@ -88,39 +103,40 @@ class EvidenceWorkers:
             thread.join(max(until - self._clock(), 0.0))
         with self._changed:
             left, self._waiting = self._waiting, []
-            self._jobs -= len(left)
-        for _, _, job in left:
-            job.abort()
+            self._jobs -= sum(not turn.lasting for turn in left)
+        for turn in left:
+            turn.job.abort()
 
     def _run(self) -> None:
         _lower_priority()
-        while (job := self._take()) is not None:
+        while (turn := self._take()) is not None:
             try:
-                wait_s = job.step()
+                wait_s = turn.job.step()
             except Exception:  # noqa: BLE001 - a job that breaks its promise must not end the thread of all others
                 _log.exception("a piece of evidence was given up")
                 wait_s = None
             with self._changed:
                 cut_short = self._closing and wait_s is not None
                 if wait_s is None or cut_short:
-                    self._jobs -= 1
+                    self._jobs -= not turn.lasting
                 else:
-                    heapq.heappush(self._waiting, (self._clock() + wait_s, next(self._numbers), job))
+                    due_s = self._clock() + wait_s
+                    heapq.heappush(self._waiting, turn._replace(due_s=due_s, number=next(self._numbers)))
                     self._changed.notify()
 
             if cut_short:
-                job.abort()
+                turn.job.abort()
 
-    def _take(self) -> Job | None:
+    def _take(self) -> _Turn | None:
         """Wait for the job that is due next; None: the workers are closing."""
         with self._changed:
             while not self._closing:
                 if not self._waiting:
                     self._changed.wait()
                     continue
-                wait_s = self._waiting[0][0] - self._clock()
+                wait_s = self._waiting[0].due_s - self._clock()
                 if wait_s <= 0:
-                    return heapq.heappop(self._waiting)[2]
+                    return heapq.heappop(self._waiting)
                 self._changed.wait(wait_s)
         return None
 

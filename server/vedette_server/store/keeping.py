@@ -1,7 +1,8 @@
 """Remove what is not to be kept any more: events with their files, files beyond a channel's bytes, old recordings.
 
 A thread of its own goes through it every so often, step by step, so that events are kept meanwhile. What a channel says
-for itself goes before what the settings say. Where a channel has too many bytes, recordings go first.
+for itself goes before what the settings say, and goes on to hold when it is deleted. Where a channel has too many
+bytes, recordings go first.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vedette_server.errors import EvidenceError
+from vedette_server.evidence.left import forget_limits, noted_limits, trim
+from vedette_server.evidence.store import safe_name
 from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
+from vedette_server.store.querying import EventFilter
 from vedette_server.store.retaining import Retention
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from vedette_server.data.channel import RetentionConfig
     from vedette_server.evidence.recording import RecordingIndex
@@ -38,11 +42,13 @@ class StoreKeeper:
         store: The events.
         files: Their files; None: there are none.
         wanted: What holds for channels that do not say otherwise.
-        channels: Tells what channels say for themselves, by name.
-        recordings: Tells the recordings there are, by channel.
+        channels: Tells what channels say for themselves, by name; one that is missing is not there any more.
+        recordings: Tells the recordings there are, by channel; those of others are found by their folders.
         on_changed: Told of events whose files are gone.
         interval_s: How often it looks.
         clock: Seconds since the epoch.
+        strangers: Folders of evidence that may be another store's: of channels that are not there nothing is removed in
+            these.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class StoreKeeper:
         on_changed: Callable[[Stored], None],
         interval_s: float,
         clock: Callable[[], float] = time.time,
+        strangers: Collection[str] = (),
     ) -> None:
         self._store = store
         self._files = files
@@ -64,6 +71,7 @@ class StoreKeeper:
         self._on_changed = on_changed
         self._interval_s = interval_s
         self._clock = clock
+        self._strangers = frozenset(strangers)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="event-keeper", daemon=True)
 
@@ -84,15 +92,21 @@ class StoreKeeper:
             StoreUnavailableError: The store does not answer now.
             StoreUnusableError: It cannot be used any more.
         """
-        own = {name: config for name, config in self._channels().items() if _says(config)}
+        channels = self._channels()
+        gone = self._gone(channels)
+        own = {name: _over(config, self._wanted) for name, config in {**gone, **channels}.items() if _says(config)}
         try:
             self._retain(_retention(self._wanted, None, tuple(own)))
             for name, config in own.items():
-                self._retain(_retention(_over(config, self._wanted), (name,), ()))
+                self._retain(_retention(config, (name,), ()))
+            for name in gone:
+                self._forget(name)
         finally:
             # Recordings stand in no store: one that does not answer must not let them fill the disk.
-            for name, index in self._recordings().items():
-                self._trim(name, index, _over(own[name], self._wanted) if name in own else self._wanted)
+            recordings = self._recordings()
+            for name, index in recordings.items():
+                self._trim(name, index, own.get(name, self._wanted))
+            self._trim_others(recordings, own)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval_s):
@@ -134,6 +148,29 @@ class StoreKeeper:
             if self._try(partial(files.remove, segment.path)):
                 index.forget(segment.path)
                 total -= segment.size_bytes
+
+    def _gone(self, channels: Mapping[str, RetentionConfig]) -> dict[str, RetentionConfig]:
+        """Return what those channels said last that are not there any more."""
+        said = {} if self._files is None else noted_limits(self._files, channels.keys())
+        return {name: config for name, config in said.items() if safe_name(name) not in self._strangers}
+
+    def _forget(self, channel: str) -> None:
+        """Forget what a channel said last when nothing of it is left."""
+        files = self._files
+        if files is None or files.total_bytes(channel) or channel in self._channels():
+            return
+        if not self._store.query(EventFilter(channels=(channel,)), size=1).events:
+            forget_limits(files, channel)
+
+    def _trim_others(self, recorded: Collection[str], own: Mapping[str, RetentionConfig]) -> None:
+        """Remove the oldest recordings of channels that nobody records: deleted ones, or evidence is not kept now."""
+        files = self._files
+        if files is None:
+            return
+        limits = {safe_name(name): config for name, config in own.items()}
+        apart = self._strangers | {safe_name(name) for name in recorded}
+        for folder, held in files.held_apart(apart).items():
+            trim(files, held, limits.get(folder, self._wanted), self._clock(), self._stopping.is_set)
 
     @staticmethod
     def _try(remove: Callable[[], object]) -> bool:
