@@ -65,10 +65,17 @@ def test_what_is_sound_passes() -> None:
     check(WatchConfig(), ())
 
 
+def test_of_many_labels_those_are_named_first_that_were_perhaps_meant() -> None:
+    many = [f"thing {number}" for number in range(80)] + ["person"]
+    with pytest.raises(InvalidError, match=r"is 'persn'; allowed: person, thing 0, .* and 61 more"):
+        check(with_rule(Enter("yard"), labels=("persn",)), many)
+
+
 @pytest.mark.parametrize(
     ("vertices", "words"),
     [
         (((0.2, 0.2), (0.8, 0.8), (0.8, 0.2), (0.2, 0.8)), "crossing itself (Self-intersection[0.5 0.5])"),
+        (((0.1, 0.1), (0.9, 0.9), (0.9, 0.1), (0.1, 0.7)), "(Self-intersection[0.4429 0.4429])"),
         (((0.2, 0.2), (0.8, 0.2), (1.2, 0.8)), "(1.2, 0.8)"),
         (((0.2, 0.2), (float("nan"), 0.2), (0.8, 0.8)), "(nan, 0.2)"),
         (((0.2, 0.2), (0.8, 0.2)), "2 points; allowed: 3 to 64"),

@@ -11,6 +11,7 @@ from vedette_server.channels.urls import check_url
 from vedette_server.data.rules import Crowd, EvidencePolicy, Occupancy
 from vedette_server.errors import InvalidError
 from vedette_server.monitor.check import check as check_watch
+from vedette_server.monitor.check import labels_listed
 from vedette_server.monitor.shown import shown
 
 if TYPE_CHECKING:
@@ -137,8 +138,7 @@ def _labels(reason: str, field: str, labels: Sequence[str], known: Sequence[str]
         if not 1 <= len(label) <= _MOST_LABEL_CHARS:
             _refuse(reason, field, label, f"labels of 1 to {_MOST_LABEL_CHARS} characters")
         if known and label not in known:
-            more = f" and {len(known) - 20} more" if len(known) > 20 else ""
-            _refuse("UNKNOWN_LABEL", field, label, ", ".join(known[:20]) + more)
+            _refuse("UNKNOWN_LABEL", field, label, labels_listed(known, label))
 
 
 def _range(reason: str, field: str, value: float | None, least: float, most: float) -> None:

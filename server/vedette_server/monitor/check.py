@@ -5,6 +5,7 @@ Every refusal has a stable reason and a message that names the thing, its value 
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from typing import TYPE_CHECKING, NoReturn
@@ -135,13 +136,16 @@ def _polygon(reason: str, field: str, vertices: Points) -> None:
     _points(reason, field, vertices, 3)
     polygon = shapely.Polygon(vertices)
     if not polygon.is_valid:
-        _refuse(
-            reason, field, _Words(f"crossing itself ({explain_validity(polygon)})"), "edges that do not cross or touch"
-        )
+        _refuse(reason, field, _Words(f"crossing itself ({_rounded(polygon)})"), "edges that do not cross or touch")
     if polygon.area < 1e-6:
         _refuse(
             reason, field, _Words(f"without an area ({polygon.area:.1g} of the picture)"), "at least a millionth of it"
         )
+
+
+def _rounded(polygon: shapely.Polygon) -> str:
+    """Say what is wrong with a polygon and where: `Self-intersection[0.5 0.25]`."""
+    return re.sub(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", lambda found: f"{float(found[0]):.4g}", explain_validity(polygon))
 
 
 def _course(field: str, points: Points) -> None:
@@ -162,12 +166,18 @@ def _rule(rule: Rule, config: WatchConfig, labels: Sequence[str]) -> None:
     _number("INVALID_RULE", f"{field}.hysteresis", rule.hysteresis, least=0.0, most=0.2)
     for label in rule.labels if labels else ():
         if label not in labels:
-            _refuse("UNKNOWN_LABEL", f"{field}.labels", label, _listed(labels))
+            _refuse("UNKNOWN_LABEL", f"{field}.labels", label, labels_listed(labels, label))
     _place(field, rule.condition, config)
     inner = _CONDITIONS.get(type(rule.condition))
     if inner is not None:
         inner(field, rule.condition)
     _schedule(field, rule)
+
+
+def labels_listed(known: Sequence[str], typed: str) -> str:
+    """List labels that there are, those first that were perhaps meant."""
+    near = difflib.get_close_matches(typed[:64], known, n=3)
+    return _listed([*near, *(label for label in known if label not in near)])
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -213,7 +213,7 @@ class ChannelService(channel_pb2_grpc.ChannelServiceServicer):
         """Find a channel; None: it was never made, but streams."""
         record = self._catalogue.get(name)
         if record is None and self._status(name) is None:
-            message = f"channel {name!r} is not known; it was never made, and did not stream"
+            message = f"channel {name!r} is not known: it has no entry, and did not stream"
             raise NotFoundError("UNKNOWN_CHANNEL", message, channel=name)
         return record
 
