@@ -210,6 +210,13 @@ def nursery(url: str, told: str) -> None:
         print("gone", flush=True)
 
 
+def have_alone(url: str, key_file: str) -> None:
+    """Open a store as a server does, say so, and keep it until killed."""
+    with EventStore(url, key_file=Path(key_file), alone=True) as store:
+        print(store.append([an_event("theirs")])[0].number, flush=True)
+        sys.stdin.read()
+
+
 # Makes the n-th call that changes a file of the store fail, once, in the process that it is loaded into.
 SHIM = r"""
 #define _GNU_SOURCE

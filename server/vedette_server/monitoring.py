@@ -297,7 +297,8 @@ def default_folder() -> Path:
 def _open_store(settings: Settings, folder: Path) -> EventStore:
     url = f"sqlite:///{folder / 'events.db'}" if settings.store.url == "auto" else settings.store.url
     try:
-        return EventStore(url, key_file=folder / "chain.key", timeout_s=settings.store.timeout_s, clock=time.time)
+        timeout_s = settings.store.timeout_s
+        return EventStore(url, key_file=folder / "chain.key", timeout_s=timeout_s, clock=time.time, alone=True)
     except (StoreUnavailableError, StoreUnusableError) as error:
         raise SettingsError(f"store.url: {error}") from error
 

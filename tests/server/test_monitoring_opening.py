@@ -98,6 +98,15 @@ def test_it_opens_ticks_tells_figures_and_closes_twice_leaving_nothing_open(tmp_
     opened(settings_in(tmp_path)).close()
 
 
+def test_a_store_elsewhere_is_one_servers_at_a_time_too(tmp_path: Path) -> None:
+    store = {"url": f"sqlite:///{tmp_path}/events.db"}
+    with opened(settings_in(tmp_path / "one", store=store)):
+        with pytest.raises(SettingsError, match=r"store\.url: .* is used by another server; allowed: a database"):
+            opened(settings_in(tmp_path / "two", store=store))
+        assert not files_open(tmp_path / "two")
+    opened(settings_in(tmp_path / "two", store=store)).close()
+
+
 def as_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("no folder")

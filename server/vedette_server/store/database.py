@@ -1,7 +1,8 @@
 """Opens the database of the store: connections that keep what they promise, and the schema that the code knows.
 
 SQLite: one file in write-ahead mode, `synchronous=FULL` (a commit is on the disk when it returns), one writer at a
-time that waits for `timeout_s`. PostgreSQL: `synchronous_commit=on`, the same patience for locks.
+time that waits for `timeout_s`. PostgreSQL: `synchronous_commit=on`, the same patience for locks. A server
+opens it alone, see `holding`; who only reads need not.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, create_engine, event, exc, make_url, select, text
+from sqlalchemy import URL, NullPool, create_engine, event, exc, make_url, select, text
 
 from vedette_server.errors import SettingsError
 from vedette_server.store.errors import StoreUnusableError, translating
+from vedette_server.store.holding import FileHold, SessionHold
 from vedette_server.store.tables import chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection, Engine, Row
 
@@ -38,29 +41,37 @@ class Database:
     Args:
         url: `sqlite:///PATH`, or `postgresql://USER:PASSWORD@HOST/NAME`.
         timeout_s: How long a lock or an answer is waited for.
+        alone: Whether nobody else may open it so meanwhile.
 
     Raises:
         SettingsError: The URL is wrong, or its driver is not installed.
         StoreUnavailableError: It cannot be reached now.
-        StoreUnusableError: It is damaged, of a newer version, or may not be written.
+        StoreUnusableError: It is damaged, of a newer version, may not be written, or is not to be had alone.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, *, alone: bool = False) -> None:
         parsed = _parse(url)
         self.place = parsed.render_as_string(hide_password=True)
         self.path = Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
         self.engine = _postgres(parsed, timeout_s) if self.path is None else _sqlite(self.path, timeout_s)
         self._identity: tuple[int, int] | None = None
+        self._file: FileHold | None = None
+        self._session: SessionHold | None = None
         try:
-            with translating(self.place):
-                self._prepare()
+            if alone:
+                # Before the schema is touched, which may be in use.
+                self._hold(parsed, timeout_s)
+            self._prepare()
         except BaseException:
-            self.engine.dispose()
+            self.close()
             raise
 
     def close(self) -> None:
         """Close all connections; may be called twice."""
         self.engine.dispose()
+        for hold in (self._file, self._session):
+            if hold is not None:
+                hold.close()
 
     @contextmanager
     def reading(self, *, unhurried: bool = False) -> Iterator[Connection]:
@@ -77,7 +88,7 @@ class Database:
     def writing(self) -> Iterator[tuple[Connection, Row[Any]]]:
         """Give the only connection that writes, and the chain's row, locked; then what it wrote is on the disk."""
         self._check_there()
-        with self._transaction(vedette_writes=True) as connection:
+        with self._writing() as connection:
             yield connection, connection.execute(select(chain).with_for_update()).one()
         # A file that was taken away meanwhile has taken the commit with it.
         self._check_there()
@@ -89,10 +100,19 @@ class Database:
             with connection.begin():
                 yield connection
 
+    def _writing(self) -> AbstractContextManager[Connection]:
+        return self._transaction(vedette_writes=True) if self._session is None else self._session.writing()
+
+    def _hold(self, url: URL, timeout_s: float) -> None:
+        if self.path is not None:
+            self._file = FileHold(self.path)
+        else:
+            self._session = SessionHold(_postgres_alone(url, timeout_s), self.place, timeout_s)
+
     def _prepare(self) -> None:
         if self.path is not None:
             _make_private(self.path)
-        with self.engine.connect().execution_options(vedette_writes=True) as connection, connection.begin():
+        with self._writing() as connection:
             if self.path is None:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
             migrate(connection, self.place)
@@ -186,8 +206,18 @@ def _quoted(path: Path) -> str:
 
 
 def _postgres(url: URL, timeout_s: float) -> Engine:
+    return _postgres_engine(url, timeout_s, "", pool_pre_ping=True, pool_timeout=timeout_s)
+
+
+def _postgres_alone(url: URL, timeout_s: float) -> Engine:
+    """Make what gives a session that is nobody else's, and that the database ends when its host has been gone 30 s."""
+    gone = "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30000"
+    return _postgres_engine(url, timeout_s, gone, poolclass=NullPool)
+
+
+def _postgres_engine(url: URL, timeout_s: float, more: str, **pool: Any) -> Engine:
     patience_ms = int(timeout_s * 1000)
-    settings = f"-c lock_timeout={patience_ms} -c synchronous_commit=on -c statement_timeout={patience_ms * 6}"
+    settings = f"-c lock_timeout={patience_ms} -c synchronous_commit=on -c statement_timeout={patience_ms * 6} {more}"
     arguments = {
         "connect_timeout": max(2, round(timeout_s)),
         "tcp_user_timeout": patience_ms * 2,  # of a host that does not answer any more
@@ -195,6 +225,6 @@ def _postgres(url: URL, timeout_s: float) -> Engine:
         "application_name": "vedette",
     }
     try:
-        return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=timeout_s)
+        return create_engine(url, connect_args=arguments, **pool)
     except ModuleNotFoundError as error:
         raise SettingsError("store: PostgreSQL needs its driver: pip install 'vedette[postgres]'") from error

@@ -4,7 +4,7 @@
 VedetteError
 ├── UnavailableError
 │   └── StoreUnavailableError   try again later: LOCKED, FULL, UNREACHABLE, IO_ERROR, UNKNOWN
-└── StoreUnusableError          somebody has to repair it: NEWER_SCHEMA, CORRUPT, READ_ONLY, GONE, REFUSED
+└── StoreUnusableError          somebody has to repair it: NEWER_SCHEMA, CORRUPT, READ_ONLY, GONE, REFUSED, HELD
 ```
 
 A wrong URL or key file is a `SettingsError`, as the process does not start with it.

@@ -1,8 +1,8 @@
 """The store of events: what is kept before anybody is told, in a chain of hashes.
 
 Threads: any thread may call any method; of those that write, one at a time gets through, the others wait. Each write
-waits for the disk: from the pipeline, use `writer.EventWriter`. Several processes may share one store; numbers are
-then in the order of commits, too.
+waits for the disk: from the pipeline, use `writer.EventWriter`. Several processes may read one store; a server has it
+alone, as it ends what it finds open. Numbers are in the order of commits, whoever writes.
 """
 
 from __future__ import annotations
@@ -47,11 +47,13 @@ class EventStore:
             `.key` added to its name. PostgreSQL needs one to be given, else heads cannot be signed.
         clock: Gives seconds since the epoch.
         timeout_s: How long a lock is waited for.
+        alone: Whether it is a server's, which nobody else may open so until this one is closed, or its process is gone.
+            Who reads beside it does not say so.
 
     Raises:
         SettingsError: URL or key file are wrong.
         StoreUnavailableError: It cannot be reached now.
-        StoreUnusableError: It is damaged, of a newer version, or may not be written.
+        StoreUnusableError: It is damaged, of a newer version, may not be written, or another server has it.
     """
 
     def __init__(
@@ -61,9 +63,10 @@ class EventStore:
         key_file: Path | None = None,
         clock: Callable[[], float] = time.time,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        alone: bool = False,
     ) -> None:
         self._clock = clock
-        self._database = Database(url, timeout_s)
+        self._database = Database(url, timeout_s, alone=alone)
         path = self._database.path
         if key_file is None and path is not None:
             key_file = path.with_name(path.name + ".key")
