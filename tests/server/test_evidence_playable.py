@@ -40,6 +40,15 @@ def test_what_browsers_may_not_play_is_sent_as_h264(name: str, tmp_path: Path) -
     assert hashlib.sha256(store.find(made.path).read_bytes()).hexdigest() == made.evidence.sha256
 
 
+def test_where_keyframes_stand_is_the_encoders_choice_and_not_what_the_camera_did(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    # Of motion JPEG each picture is a keyframe.
+    made = whole_clip(store, *motion_jpeg())
+    with Transcoder(store).playable(made.path) as playable:
+        frames = read_file(playable.path).frames
+    assert sum(frame.key_frame for frame in frames) <= 3 < len(frames) / 5
+
+
 def test_h264_is_sent_as_it_is_kept(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     made = whole_clip(store, *source("h264-b"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import av
 from av.error import FFmpegError
+from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace
 
 from vedette_server.decode.opening import open_decoder
@@ -88,6 +89,8 @@ class PictureEncoder:
             )
             pts = max(pts, self._last_pts + 1)
             ready.pts, ready.time_base, self._last_pts = pts, TIME_BASE, pts
+            # What the camera's encoder made of it is no wish to ours: it would warn of each B picture.
+            ready.pict_type = PictureType.NONE
             self._mux(ready)
         except (FFmpegError, OSError, ValueError, MemoryError) as error:
             raise EvidenceError(f"the clip cannot be written: {in_words(error)}") from error
