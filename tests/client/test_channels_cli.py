@@ -187,7 +187,8 @@ def test_a_picture_and_a_recording_are_written(vedette: Says, monitor: Monitor, 
     assert (tmp_path / "s.jpg").read_bytes() == JPEG
     assert (monitor.asked[-1].annotated, monitor.asked[-1].max_width) == (True, 640)
     said = vedette("channels", "recording", "gate", "--at", "2026-09-21T14:13:20Z", "-o", tmp_path / "r.mp4")
-    assert "the time is 18.4 s into it" in said.out
+    assert "begins 2026-09-2" in said.out
+    assert "; the last keyframe before the time is 18.4 s into it" in said.out
     assert monitor.asked[-1].time.seconds == T0
     assert (tmp_path / "r.mp4").read_bytes() == CLIP
 

@@ -147,7 +147,11 @@ async def recording_command(
 ) -> None:
     """Fetch the file of a channel's recording that shows a time, or the next one behind it."""
     check_place(output, "-o")
-    recorded = await client.channels.recording(name, read_time(at, "--at"), output, playable=playable)
+    at_ns = read_time(at, "--at")
+    recorded = await client.channels.recording(name, at_ns, output, playable=playable)
     info = recorded.info
     begins = f", begins {show_time(info.start_time_ns)}" if info.start_time_ns is not None else ""
-    typer.echo(f"{output}: {info.size_bytes} bytes{begins}; the time is {show_span(recorded.seek_s)} into it")
+    where = f"the last keyframe before the time is {show_span(recorded.seek_s)} into it"
+    if info.start_time_ns is not None and info.start_time_ns > at_ns:
+        where = f"{show_span((info.start_time_ns - at_ns) / 1e9)} after the time"
+    typer.echo(f"{output}: {info.size_bytes} bytes{begins}; {where}")

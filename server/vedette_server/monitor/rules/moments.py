@@ -198,5 +198,6 @@ class CrossRunner(RuleRunner):
         self._waiting.pop(track_id, None)
 
     def _tell(self, measures: Mapping[str, float], /) -> str:
-        way = "left to right" if measures.get("direction", 0) > 0 else "right to left"
-        return f"crossed {self.setting.place} from {way}"
+        # Its own sides: of a line that goes down, the left one is the right of the picture.
+        way = "left to its right" if measures.get("direction", 0) > 0 else "right to its left"
+        return f"crossed {self.setting.place} from its {way}"
