@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import bindparam, insert, select, update
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from vedette_server.data.event import Event
 
+_Value = TypeVar("_Value")
 # Values in one statement: PostgreSQL takes 65535, SQLite 32766.
 MOST_VALUES = 1000
 
@@ -124,6 +125,6 @@ class Appending:
         yield from alike.items()
 
 
-def parted(values: Sequence[str], most: int = MOST_VALUES) -> Iterator[Sequence[str]]:
+def parted(values: Sequence[_Value], most: int = MOST_VALUES) -> Iterator[Sequence[_Value]]:
     """Cut values into parts that one statement bears."""
     return (values[start : start + most] for start in range(0, len(values), most))

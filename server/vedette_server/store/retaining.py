@@ -1,9 +1,9 @@
 """Removes what is older, or more, than is to be kept; what goes on is never removed.
 
 An event that is removed loses its row and the content of its records; their numbers, digests, hashes and identities
-stay, so that the chain still verifies and the same cause does not give the event again. Only when there are more such
-bare records than `max_bare_records` at the beginning of the chain are they cut off: an identity that is cut off could
-come back, and a head from before can no longer be checked.
+stay, so that the chain still verifies and the same cause does not give the event again: some 0.3 kB each. Only when
+there are more such bare records than `max_bare_records` at the beginning of the chain are they cut off: an identity
+that is cut off could come back, and a head from before can no longer be checked.
 
 Each step adds a record of its own to the chain, which says what it emptied or cut off (`retaining_notes.py`): what is
 missing without one was taken away by somebody else.
@@ -16,23 +16,27 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, func, select, update
+from sqlalchemy import and_, delete, func, insert, select, update
 
 from vedette_server.data.event import EvidenceState
-from vedette_server.store.appending import Appending
+from vedette_server.store.appending import Appending, parted
 from vedette_server.store.changes import EvidenceChange
 from vedette_server.store.querying import get_many
 from vedette_server.store.retaining_notes import RetentionNote, Why, encode_note, rows_of
 from vedette_server.store.tables import FOREVER_S, HELD, chain, events, records
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import ColumnElement, Connection, Row
 
     from vedette_server.data.event import Evidence
     from vedette_server.store.changes import Stored
 
-# Events that one step removes at most: a few milliseconds in which nothing else is kept.
+# Events that one step removes at most: some ten milliseconds in which nothing else is kept.
 STEP = 200
+# Bare records that are cut off at once at most; the next time goes on.
+MOST_CUT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Retention:
     max_age_s: float | None = None
     max_events: int | None = None
     max_bytes: int | None = None
-    max_bare_records: int = 2_000_000
+    max_bare_records: int = 10_000_000
     channels: tuple[str, ...] | None = None
     apart: tuple[str, ...] = ()
 
@@ -131,8 +135,27 @@ def _remove(connection: Connection, event_ids: list[str]) -> list[int]:
     connection.execute(delete(events).where(events.c.event_id.in_(event_ids)))
     theirs = and_(records.c.event_id.in_(event_ids), records.c.content.is_not(None))
     numbers = list(connection.execute(select(records.c.number).where(theirs).order_by(records.c.number)).scalars())
-    connection.execute(update(records).where(theirs).values(content=None))
+    for part in parted(numbers):
+        _empty(connection, part)
     return numbers
+
+
+def _empty(connection: Connection, numbers: Sequence[int]) -> None:
+    """Take the contents out of records, so that their room is free for others.
+
+    SQLite gives back what a page has left over, and joins pages, only when rows go: those that merely become shorter
+    would hold up to a page each. So there they are taken out and laid anew.
+    """
+    chosen = records.c.number.in_(numbers)
+    if connection.dialect.name != "sqlite":
+        connection.execute(update(records).where(chosen).values(content=None))
+        return
+    stays = [column for column in records.c if column is not records.c.content]
+    bare = connection.execute(select(*stays).where(chosen).order_by(records.c.number)).mappings().all()
+    # Where somebody has let an event's row point to another's record, retention must go on nevertheless.
+    connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
+    connection.execute(delete(records).where(chosen))
+    connection.execute(insert(records), [dict(row) for row in bare])
 
 
 def _beyond_bytes(connection: Connection, wanted: Retention) -> list[EvidenceChange]:
@@ -170,16 +193,17 @@ def _expired(one: Evidence) -> Evidence | None:
 
 
 def _cut(connection: Connection, end: Row[Any], kept: int, now_s: float) -> None:
-    """Cut off the bare records at the beginning that are more than may be kept, to a tenth below."""
+    """Cut off the bare records at the beginning that are more than may be kept, to a tenth below; few at once."""
     first_held = select(func.min(records.c.number)).where(HELD)
     bare_through = (connection.execute(first_held).scalar_one() or end.length + 1) - 1
     if bare_through - end.base_length <= kept:
         return
-    cut = bare_through - kept * 9 // 10
-    bare = select(records.c.number).where(records.c.number <= cut, records.c.content.is_(None))
+    through = bare_through - kept * 9 // 10
+    bare = select(records.c.number).where(records.c.number <= through, records.c.content.is_(None))
     if connection.execute(bare.order_by(records.c.number).limit(1)).first() is None:
         # Nothing but retention's own records: cutting them off would add another each time.
         return
+    cut = min(through, end.base_length + MOST_CUT)
     base = bytes(connection.execute(select(records.c.hash).where(records.c.number == cut)).scalar_one())
     Appending(connection, end).note(encode_note(RetentionNote(Why.BARE, now_s, cut=cut, cut_hash=base.hex())))
     connection.execute(delete(records).where(records.c.number <= cut))

@@ -1,9 +1,9 @@
 """The tables of the store. Core and no ORM: records are only added, rows are replaced whole, nothing is navigated.
 
-`vedette_records` is the chain: it is never changed but for `content`, which retention sets to null; a record without
-`event_id` and `channel` says what retention did, and keeps its content. `vedette_events`
-has what is asked for of each event as it stands now; its content is that of its latest record. `vedette_chain` is
-one row: the end of the chain, which every writer locks, and the beginning of what is kept of it.
+`vedette_records` is the chain: it is never changed but for `content`, which retention takes out (how, says
+`retaining.py`); a record without `event_id` and `channel` says what retention did, and keeps its content.
+`vedette_events` has what is asked for of each event as it stands now; its content is that of its latest record.
+`vedette_chain` is one row: the end of the chain, which every writer locks, and the beginning of what is kept of it.
 """
 
 from __future__ import annotations
