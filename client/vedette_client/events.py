@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vedette_client.connection import ChannelPool
     from vedette_client.events_data import EventFilter
 
-ABSENT = "this server keeps no events; it does when it is started with --state DIR"
+ABSENT = "this server keeps no events; it does when it is started with --state DIR or --channels FILE"
 MOST_FINDINGS = 1000
 VERIFY_TIMEOUT_S = 600.0
 _PAGE = 1000

@@ -348,7 +348,7 @@ def test_no_server_and_one_that_keeps_no_events_are_told(capsys) -> None:
     with serving(absent=True) as server:
         said = Says(capsys, server.address)("events", "list")
     assert (said.code, said.out) == (1, "")
-    assert "keeps no events; it does when it is started with --state DIR" in said.err
+    assert "keeps no events; it does when it is started with --state DIR or --channels FILE" in said.err
 
 
 @pytest.mark.parametrize("command", ["list", "show", "ack", "snapshot", "clip", "export", "verify"])
