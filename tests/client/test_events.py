@@ -197,7 +197,7 @@ async def test_an_unknown_event_is_refused_with_the_servers_words() -> None:
 
 async def test_a_server_that_keeps_no_events_is_told_as_such() -> None:
     async with MonitorServer(absent=True) as server, Client(server.address) as client:
-        with pytest.raises(RefusedError, match="keeps no events; it does when .* --state DIR or --channels FILE"):
+        with pytest.raises(RefusedError, match=r"keeps no events; it does when .* --state DIR or --channels FILE"):
             await client.events.list()
 
 
