@@ -5,15 +5,15 @@ arXiv:2110.06864); then those that may become tracks. What is said of a track be
 in seconds, which pairs are possible from `associate`.
 
 Why not a library (`python -m bench tracking`, ten seeds of walkers, `bench/results/tracking.json`): in quality this is
-on a par with the best, SORT and ByteTrack of `trackers` 2.6 (IDF1 0.82, 0.82, 0.77, 0.78 at 15 fps, with 20 % skipped,
+on a par with the best, SORT and ByteTrack of `trackers` 2.6 (IDF1 0.81, 0.80, 0.75, 0.77 at 15 fps, with 20 % skipped,
 at 5 fps, irregularly; they 0.83, 0.79, 0.76, 0.77; on other seeds they lead by up to 0.02), which know time, too, but
 ask for `opencv-python` beside our headless one and, by `supervision`, for matplotlib; they keep no classes apart, count
-their identities from 1 again, and cost three times as much for 50 objects. What counts frames (norfair; ByteTrack
-without times) falls to 0.56 to 0.59 where times are irregular. edgefirst's, in Rust, costs 16 us, and reaches 0.45 at
-5 fps. `supervision` has no tracker any more.
+their identities from 1 again, and cost twice as much for 50 objects. What counts frames (norfair; ByteTrack without
+times) falls to 0.56 to 0.59 where times are irregular. edgefirst's, in Rust, costs 15 us, and reaches 0.45 at 5 fps.
+`supervision` has no tracker any more.
 
-It costs about 0.35 ms per frame with 10 objects (0.6 ms where an engine runs in between), 1 ms with 50, and 6 KiB with
-10.
+It costs about 0.3 ms per frame with 10 objects (0.6 ms where an engine runs in between), 0.75 ms with 50, and 6 KiB
+with 10.
 
 Who is seen in part (behind a pillar, bit by bit) or together with another one keeps the size that is known of it: that
 costs 0.01 of IDF1 on those walkers, whose boxes are never cut, and tells 0.97 instead of 0.80 of all crossings of lines
