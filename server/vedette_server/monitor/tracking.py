@@ -16,8 +16,8 @@ It costs about 0.3 ms per frame with 10 objects (0.6 ms where an engine runs in 
 with 10.
 
 Who is seen in part (behind a pillar, bit by bit) or together with another one keeps the size that is known of it: that
-costs 0.01 of IDF1 on those walkers, whose boxes are never cut, and tells 0.97 instead of 0.80 of all crossings of lines
-where boxes are (`python -m bench monitor`, `blobs`).
+costs 0.01 to 0.02 of IDF1 on those walkers, whose boxes are never cut, and tells 0.97 instead of 0.80 of all crossings
+of lines where boxes are (`python -m bench monitor`, `blobs`).
 
 An identity is given out when a track is confirmed, not before, and is never taken back: what is shown counts, and only
 what is confirmed is counted.
