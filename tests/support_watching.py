@@ -109,6 +109,7 @@ class Monitor:
         clip_info: What is said of it; None: the truth.
         end_clip_early: Bytes after which the clip's call ends in good order.
         findings: What a check finds, message by message.
+        nameless: It has no tokens: who acknowledges without a name is nobody.
         asked: All requests.
     """
 
@@ -125,6 +126,7 @@ class Monitor:
     end_clip_early: int | None = None
     jpeg_hash: str | None = None
     findings: list[list[str]] = field(default_factory=lambda: [[]])
+    nameless: bool = False
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     asked: list[Any] = field(default_factory=list)
     watches: int = 0
@@ -191,9 +193,11 @@ class _Events(event_pb2_grpc.EventServiceServicer):
 
     async def AcknowledgeEvent(self, request: Any, context: Any) -> event_pb2.AcknowledgeEventResponse:  # noqa: N802
         found = await self._find(request, context)
-        found.acknowledgement.user = request.user or "desk"
+        if self.monitor.nameless and found.HasField("acknowledgement") and not request.user:
+            return event_pb2.AcknowledgeEventResponse(event=found)
+        found.acknowledgement.user = request.user or ("" if self.monitor.nameless else "desk")
         found.acknowledgement.note = request.note
-        found.acknowledgement.token = "front desk"
+        found.acknowledgement.token = "" if self.monitor.nameless else "front desk"
         found.acknowledgement.time.FromSeconds(T0 + 60)
         return event_pb2.AcknowledgeEventResponse(event=found)
 

@@ -109,7 +109,8 @@ class Events:
         Args:
             event: Which.
             note: What is to be remembered, at most 4096 characters.
-            user: Who; empty: whom the token names.
+            user: Who; empty: whom the token names. Without a token that names nobody, and does not replace an
+                acknowledgement that has a name: that one is in what is returned.
         """
         request = event_pb2.AcknowledgeEventRequest(name=event_name(event), user=user, note=note)
         return event_from_wire((await self._calls.ask("AcknowledgeEvent", request)).event)

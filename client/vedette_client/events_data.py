@@ -89,8 +89,8 @@ class Evidence:
 class Acknowledgement:
     """Who has seen an event, when (nanoseconds since the epoch), and what was to be remembered.
 
-    `user` is whoever the caller said; `token` is the name of the token that the call had, empty where the server has
-    none.
+    `user` is whoever the caller said, empty where nobody was named; `token` is the name of the token that the call had,
+    empty where the server has none.
     """
 
     user: str

@@ -160,6 +160,22 @@ def test_acknowledging_takes_many(capsys) -> None:
     assert monitor.events[f"channels/gate/events/{FIRST}"].acknowledgement.note == "seen"
 
 
+def test_an_unnamed_acknowledgement_is_told_as_such_and_a_note_that_was_not_kept_is_said(capsys) -> None:
+    monitor = filled(2)
+    monitor.nameless = True
+    with asking(capsys, monitor) as vedette:
+        assert vedette("events", "ack", "0001", "--note", "a cat").out == f"gate/{FIRST}: seen, unnamed\n"
+        facts = {row[0]: row[1:] for row in rows(vedette("events", "show", "0001").out)}
+        assert facts["seen by"][0].startswith("unnamed, ")
+        assert facts["seen by"][0].endswith(": a cat")
+        vedette("events", "ack", "0002", "--user", "anna")
+        assert vedette("events", "ack", "0002").out == "gate/0002abcdefghijklmnopqrstuv: seen by anna\n"
+        said = vedette("events", "ack", "0002", "--note", "a dog")
+    assert (said.code, said.out) == (1, "gate/0002abcdefghijklmnopqrstuv: seen by anna\n")
+    assert "gate/0002abcdefghijklmnopqrstuv: the note was not kept: " in said.err
+    assert "give --user NAME" in said.err
+
+
 def test_what_is_not_allowed_is_told_with_the_servers_words(capsys) -> None:
     monitor = filled(1)
     monitor.refuse["AcknowledgeEvent"] = (grpc.StatusCode.PERMISSION_DENIED, "FORBIDDEN", "acknowledge is missing")

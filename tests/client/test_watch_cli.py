@@ -87,6 +87,13 @@ def test_a_change_that_its_line_does_not_show_is_shown_to_programs_only(capsys) 
     assert len(said.out.splitlines()) == 3
 
 
+def test_a_change_that_was_seen_by_nobody_with_a_name_says_so(capsys) -> None:
+    unnamed = event(1)
+    unnamed.acknowledgement.note = "a cat"
+    with watching(capsys, unnamed) as vedette:
+        assert "  seen, unnamed  " in vedette("watch", "--events", "--since", "earliest", "--count", 1).out
+
+
 def test_what_is_missing_is_told(capsys) -> None:
     slow = watch_pb2.Gap(reason=1, results=12, channel="channels/gate")  # type: ignore[arg-type]
     gone = watch_pb2.Gap(reason=2)  # type: ignore[arg-type]

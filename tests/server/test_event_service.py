@@ -239,6 +239,18 @@ async def test_where_there_are_no_tokens_an_acknowledgement_has_none(tmp_path: P
         assert (response.event.acknowledgement.user, response.event.acknowledgement.token) == ("ann", "")
 
 
+async def test_who_names_nobody_replaces_nobody_and_is_shown_who_it_was(tmp_path: Path) -> None:
+    async with a_site(tmp_path) as site:
+        site.keep(an_event("a"), an_event("b"))
+        named = pb.AcknowledgeEventRequest(name=name("a"), user="ann")
+        response = await site.events.AcknowledgeEvent(named)
+        unnamed = pb.AcknowledgeEventRequest(name=name("a"), note="mine")
+        assert await site.events.AcknowledgeEvent(unnamed) == response
+        unnamed.name = name("b")
+        seen = (await site.events.AcknowledgeEvent(unnamed)).event.acknowledgement
+        assert (seen.user, seen.token, seen.note) == ("", "", "mine")
+
+
 async def test_acknowledgements_that_wait_for_the_database_hold_up_no_reader(tmp_path: Path) -> None:
     async with a_site(tmp_path) as site:
         site.keep(an_event())

@@ -133,8 +133,20 @@ def test_acknowledging_again_changes_nothing_unless_it_says_more(store: EventSto
         store.acknowledge("b", "ann")
     with pytest.raises(InvalidError, match="4096"):
         store.acknowledge("a", "ann", "x" * 4097)
-    with pytest.raises(InvalidError, match="who"):
-        store.acknowledge("a", "")
+
+
+def test_an_unnamed_acknowledgement_takes_no_named_ones_place(store: EventStore) -> None:
+    store.append([an_event("a")])
+    assert store.acknowledge("a", "", "first").outcome is Outcome.ADDED
+    assert store.acknowledge("a", "", "second").outcome is Outcome.ADDED, "nobody's may replace nobody's"
+    assert store.acknowledge("a", "", "").outcome is Outcome.SAME
+    assert store.acknowledge("a", "ann", "hers").outcome is Outcome.ADDED
+    for note in ("", "third"):
+        kept = store.acknowledge("a", "", note)
+        assert (kept.outcome, kept.number) == (Outcome.SAME, 4)
+        assert kept.event is not None
+        assert kept.event.acknowledgement is not None
+        assert (kept.event.acknowledgement.user, kept.event.acknowledgement.note) == ("ann", "hers")
 
 
 def test_one_change_that_cannot_be_kept_costs_its_whole_group_and_says_why(store: EventStore) -> None:

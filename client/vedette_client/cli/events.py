@@ -13,6 +13,7 @@ import typer
 
 from vedette_client.cli import events_choosing as choosing
 from vedette_client.cli.connected import connected
+from vedette_client.cli.events_lines import seen_words
 from vedette_client.cli.events_naming import find_event, say_unknown
 from vedette_client.cli.events_times import read_time, show_time
 from vedette_client.cli.files import check_folder, check_place, whole_file, write_whole
@@ -123,14 +124,20 @@ async def ack_command(
     events: Annotated[list[str], typer.Argument(metavar="EVENT...", help="The events.")],
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What is to be remembered. Default: none.")] = "",
     user: Annotated[
-        str, typer.Option("--user", metavar="NAME", help="Who has seen it. Default: whom the token names.")
+        str, typer.Option("--user", metavar="NAME", help="Who has seen it. Default: whom the token names, else nobody.")
     ] = "",
 ) -> None:
     """Acknowledge events: somebody has seen them."""
+    unkept = 0
     for event in events:
         seen = await client.events.acknowledge(await find_event(client, event), note=note, user=user)
-        who = seen.acknowledgement.user if seen.acknowledgement else "nobody"
-        tell(f"{seen.channel}/{seen.event_id}: seen by {who}")
+        tell(f"{seen.channel}/{seen.event_id}: {seen_words(seen)[0]}")
+        if note and seen.acknowledgement and seen.acknowledgement.note != note:
+            unkept += 1
+            named = "an acknowledgement that nobody's name stands at does not replace this one; give --user NAME"
+            say("vedette events ack", f"{seen.channel}/{seen.event_id}: the note was not kept: {named}")
+    if unkept:
+        raise typer.Exit(FAILED)
 
 
 @app.command("snapshot")

@@ -56,7 +56,7 @@ def event_text(event: Event) -> Text:
         (who(event).ljust(12), "cyan"),
         (lasted(event).rjust(6), ""),
         (score(event), ""),
-        _seen(event),
+        seen_words(event),
         _clip(event),
         (printable(event.event_id[:ID_CHARS]), "dim"),
     )
@@ -107,7 +107,17 @@ def acknowledged(event: Event) -> tuple[str, str]:
     """Say who has acknowledged it, and in which style."""
     if event.acknowledgement is None:
         return "unseen", "yellow"
-    return printable(event.acknowledgement.user) or "?", "green"
+    seen = event.acknowledgement
+    return printable(seen.user or seen.token) or "unnamed", "green"
+
+
+def seen_words(event: Event) -> tuple[str, str]:
+    """Say whether it was seen and by whom, in words that stand alone, and in which style."""
+    words, style = acknowledged(event)
+    seen = event.acknowledgement
+    if seen is None:
+        return words, style
+    return f"seen by {words}" if seen.user or seen.token else f"seen, {words}", style
 
 
 def measures(event: Event, but: Collection[str] = ()) -> str:
@@ -119,11 +129,6 @@ def measures(event: Event, but: Collection[str] = ()) -> str:
 def evidence_words(evidence: Evidence) -> tuple[str, str]:
     """Say what became of a piece of evidence, and in which style."""
     return _EVIDENCE.get(evidence.state, (evidence.state.word, ""))
-
-
-def _seen(event: Event) -> tuple[str, str]:
-    words, style = acknowledged(event)
-    return words if event.acknowledgement is None else f"seen by {words}", style
 
 
 def _clip(event: Event) -> tuple[str, str]:

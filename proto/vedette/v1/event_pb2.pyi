@@ -365,7 +365,9 @@ class AcknowledgeEventRequest(_message.Message):
     name: _builtins.str
     """`channels/{channel}/events/{event}`."""
     user: _builtins.str
-    """Who, as the caller says: nobody checks it, so the token's name is kept beside it. Empty: whom the token names."""
+    """Who, as the caller says: nobody checks it, so the token's name is kept beside it. Empty: whom the token names;
+    without a token nobody, and such an acknowledgement takes no named one's place: the answer shows who is named.
+    """
     note: _builtins.str
     """What is to be remembered, at most 4096 characters."""
     def __init__(
@@ -939,7 +941,7 @@ class Acknowledgement(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     user: _builtins.str
-    """Who, as the caller said."""
+    """Who, as the caller said; empty: neither the caller nor a token named anybody."""
     note: _builtins.str
     """What was to be remembered."""
     token: _builtins.str

@@ -106,7 +106,8 @@ class Evidence:
 class Acknowledgement:
     """Who has seen an event, when (seconds since the epoch), and what was to be remembered.
 
-    `user` is whoever the caller says; `token` is the name of the token that the call had, empty where there are none.
+    `user` is whoever the caller says, empty where nobody is named; `token` is the name of the token that the call had,
+    empty where there are none.
     """
 
     user: str

@@ -134,11 +134,11 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         """Take note that somebody has seen an event."""
         async with ending(context):
             principal, event_id = self._let(request.name, Permission.ACKNOWLEDGE, context)
-            user = request.user or principal.name
+            # Whoever is ANYONE has no token, and no name but what they say.
+            token = "" if principal is ANYONE else principal.name
+            user = request.user or token
             _check_text("user", user, MAX_USER_CHARS)
             _check_text("note", request.note, MAX_NOTE_CHARS)
-            # Whoever is ANYONE has no token.
-            token = "" if principal is ANYONE else principal.name
             event, record = await self._notes.run(self._acknowledge, request.name, event_id, user, request.note, token)
             _log.info("event acknowledged", extra={"event_name": request.name, "user": user, "by": principal.name})
             return event_pb2.AcknowledgeEventResponse(event=convert.event_to_wire(event, record))

@@ -95,9 +95,12 @@ def merge(present: Event | None, change: Change) -> Event | Outcome:
 
 
 def _says_nothing_new(present: Acknowledgement | None, change: Acknowledgement) -> bool:
-    """Tell whether somebody who has seen an event says so again, and no more."""
-    same_person = present is not None and (present.user, present.token) == (change.user, change.token)
-    return same_person and change.note in {"", present.note if present is not None else ""}
+    """Tell whether somebody who has seen an event says so again, and no more; or nobody does, where somebody has."""
+    if present is None:
+        return False
+    if (present.user or present.token) and not (change.user or change.token):
+        return True
+    return (present.user, present.token) == (change.user, change.token) and change.note in {"", present.note}
 
 
 def _judged(present: Event, change: Event) -> Event | Outcome:

@@ -116,20 +116,19 @@ class EventStore:
         """Note that somebody has seen an event.
 
         Again by the same person, with the same token and without another note: nothing changes. Whatever says more
-        takes the place of what was said before, which stays in the chain, in its own record.
+        takes the place of what was said before, which stays in the chain, in its own record; but what nobody's name
+        stands at does not take a named person's place: nothing changes, and the event has who it had.
 
         Args:
             event_id: Which.
-            user: Who, as they say.
+            user: Who, as they say; empty: nobody is named.
             note: What is to be remembered.
             token: Name of the token that they had; empty: there are no tokens.
 
         Raises:
-            InvalidError: No user, or too long a note.
+            InvalidError: Too long a note.
             NotFoundError: There is no such event, or it was removed.
         """
-        if not user:
-            raise InvalidError("USER_MISSING", "who acknowledges the event must be said")
         if len(note) > MOST_NOTE_CHARS:
             raise InvalidError("NOTE_TOO_LONG", f"the note has {len(note)} characters; {MOST_NOTE_CHARS} are allowed")
         seen = Acknowledgement(user, self._clock(), note, token)
