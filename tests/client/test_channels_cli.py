@@ -116,6 +116,9 @@ def test_the_list_tells_where_each_channel_stands(vedette: Says, monitor: Monito
     assert gate[3:] == ["-", "1 zone, 1 rule, recording", "original", "call", "1"]
     assert shop == ["shop", "waiting: connection refused", "-", "offline", "source", "original", "file", "1"]
     assert "# source: waiting: connection refused\n# camera faults: camera_offline\n" in vedette("channels", "show").out
+    monitor.channels["channels/gate"].status.connected = False
+    gate = vedette("channels", "list").out.splitlines()[2]
+    assert re.split(r"\s{2,}", gate)[:2] == ["gate", "not streaming"]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 140, 160, 280])
@@ -171,6 +174,14 @@ def test_a_file_that_cannot_be_written_is_refused_before_anybody_is_asked(
         assert run(["channels", *args, str(place), "--server", "127.0.0.1:1"]) == 2
         assert f"-o is {str(place)!r}; {why}; allowed: " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_jpeg_gets_no_name_that_says_something_else(capsys, tmp_path: Path) -> None:
+    args = ["channels", "snapshot", "gate", "-o"]
+    place = str(tmp_path / "x.png")
+    assert run([*args, place, "--server", "127.0.0.1:1"]) == 2
+    why = "the picture is a JPEG; allowed: a name that ends in .jpg or .jpeg, or has no ending"
+    assert f"{args[-1]} is {place!r}; {why}" in capsys.readouterr().err
 
 
 def test_channels_are_deleted(vedette: Says, file: Path) -> None:

@@ -137,6 +137,8 @@ def test_an_event_may_be_named_by_as_much_as_tells_it_from_the_others(capsys) ->
         assert several.code == 2
         assert "2 begin so: channels/yard/events/0001abcdzzz, channels/gate/events/0001" in several.err
         assert vedette("events", "show", "000").code == 2
+        said = vedette("events", "show", "--help")
+        assert "4 or more, unique among the latest 10,000" in " ".join(re.sub(r"[│\s]+", " ", said.out).split())
 
 
 def test_an_unknown_event_is_one_line_and_exit_code_1(capsys, tmp_path: Path) -> None:
@@ -188,7 +190,8 @@ def test_pictures_and_clips_are_written(capsys, tmp_path: Path) -> None:
     with asking(capsys, filled(1)) as vedette:
         said = vedette("events", "clip", "0001", "-o", tmp_path / "c.mp4", "--playable")
         assert "256000 bytes, transcoded, sha256 " in said.out
-        vedette("events", "snapshot", "0001", "-o", tmp_path / "s.jpg")
+        for name in ("s.jpg", "S.JPEG", "s"):
+            assert vedette("events", "snapshot", "0001", "-o", tmp_path / name).code == 0
         vedette("events", "snapshot", "0001", "-o", tmp_path / "a.jpg", "--annotated")
     assert (tmp_path / "c.mp4").read_bytes() == CLIP
     assert (tmp_path / "s.jpg").read_bytes() == JPEG
@@ -276,6 +279,14 @@ def test_a_file_that_cannot_be_written_is_refused_before_anybody_is_asked(
         said = capsys.readouterr().err
         assert f"{args[-1]} is {str(place)!r}; {why}; allowed: " in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("args", [["events", "snapshot", FIRST, "-o"], ["events", "show", FIRST, "--snapshot"]])
+def test_a_jpeg_gets_no_name_that_says_something_else(args: list[str], capsys, tmp_path: Path) -> None:
+    place = str(tmp_path / "x.png")
+    assert run([*args, place, "--server", "127.0.0.1:1"]) == 2
+    why = "the picture is a JPEG; allowed: a name that ends in .jpg or .jpeg, or has no ending"
+    assert f"{args[-1]} is {place!r}; {why}" in capsys.readouterr().err
 
 
 def test_evidence_goes_to_a_folder_that_is_made_but_not_to_one_within_nothing(capsys, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from vedette_client.cli.connected import connected
 from vedette_client.cli.events_times import read_time, show_span, show_time
-from vedette_client.cli.files import check_place, write_whole
+from vedette_client.cli.files import check_jpeg_place, check_place, write_whole
 from vedette_client.cli.outcome import FAILED, say, tell
 from vedette_client.client import Client  # noqa: TC001  connected() has the annotations evaluated
 from vedette_client.errors import OptionsError, RefusedError
@@ -126,8 +126,8 @@ async def snapshot_command(
         int, typer.Option("--max-width", metavar="PX", min=0, help="Widest picture; 0: as it came.")
     ] = 0,
 ) -> None:
-    """Fetch a channel's latest picture, masked where the channel says so."""
-    check_place(output, "-o")
+    """Fetch a channel's latest picture, a JPEG, masked where the channel says so."""
+    check_jpeg_place(output, "-o")
     shown = await client.channels.snapshot(name, annotated=annotated, max_width=max_width)
     write_whole(output, shown.jpeg)
     when = f", taken {show_time(shown.time_ns)}" if shown.time_ns is not None else ""

@@ -78,7 +78,7 @@ def status_lines(channel: Channel) -> Iterator[str]:
 
 def _state(channel: Channel) -> Text:
     status = channel.status
-    words = Text("connected", style="green") if status.connected else Text("-", style="dim")
+    words = Text("connected", style="green") if status.connected else Text("not streaming", style="dim")
     if status.pull is PullState.NONE or (status.connected and status.pull is PullState.STREAMING):
         return words
     state = (status.pull.word, "green" if status.pull is PullState.STREAMING else "yellow")

@@ -1,7 +1,7 @@
 """The commands of `vedette events`.
 
-EVENT is what the lists show: `EVENT`, `CHANNEL/EVENT` or `channels/CHANNEL/events/EVENT`, where EVENT may be cut short
-as long as only one of the latest events begins so.
+EVENT is what the lists show: `EVENT`, `CHANNEL/EVENT` or `channels/CHANNEL/events/EVENT`; the first letters of EVENT are
+enough as long as only one of the latest events begins so.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import typer
 from vedette_client.cli import events_choosing as choosing
 from vedette_client.cli.connected import connected
 from vedette_client.cli.events_lines import seen_words
-from vedette_client.cli.events_naming import find_event, say_unknown
+from vedette_client.cli.events_naming import LEAST_CHARS, MOST_SEARCHED, find_event, say_unknown
 from vedette_client.cli.events_times import read_time, show_time
-from vedette_client.cli.files import check_folder, check_place, whole_file, write_whole
+from vedette_client.cli.files import check_folder, check_jpeg_place, check_place, whole_file, write_whole
 from vedette_client.cli.outcome import FAILED, say, tell
 from vedette_client.client import Client  # noqa: TC001  connected() has the annotations evaluated
 from vedette_client.errors import IntegrityError, OptionsError
@@ -33,8 +33,9 @@ app = typer.Typer(
     help="Find events, fetch their evidence, acknowledge and verify them.",
 )
 
+_NAMED = f"its first letters ({LEAST_CHARS} or more, unique among the latest {MOST_SEARCHED:,} events)"
 EventName = Annotated[
-    str, typer.Argument(metavar="EVENT", help="The event: its first letters, CHANNEL/EVENT, or its whole name.")
+    str, typer.Argument(metavar="EVENT", help=f"The event: {_NAMED}, CHANNEL/EVENT, or its whole name.")
 ]
 Channels = Annotated[
     list[str] | None,
@@ -96,7 +97,8 @@ async def show_command(
     client: Client,
     event: EventName,
     snapshot: Annotated[
-        Path | None, typer.Option("--snapshot", metavar="FILE", help="Write its picture here, too. Default: nowhere.")
+        Path | None,
+        typer.Option("--snapshot", metavar="FILE", help="Write its picture here, a JPEG. Default: nowhere."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Write a line of JSON, with the trail.")] = False,
 ) -> None:
@@ -106,7 +108,7 @@ async def show_command(
     from vedette_client.cli.terminal import console  # noqa: PLC0415
 
     if snapshot is not None:
-        check_place(snapshot, "--snapshot")
+        check_jpeg_place(snapshot, "--snapshot")
     found = await find_event(client, event)
     if json:
         typer.echo(event_line(found, trail=True))
@@ -121,7 +123,9 @@ async def show_command(
 @connected
 async def ack_command(
     client: Client,
-    events: Annotated[list[str], typer.Argument(metavar="EVENT...", help="The events.")],
+    events: Annotated[
+        list[str], typer.Argument(metavar="EVENT...", help=f"The events: {_NAMED}, CHANNEL/EVENT, or whole names.")
+    ],
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What is to be remembered. Default: none.")] = "",
     user: Annotated[
         str, typer.Option("--user", metavar="NAME", help="Who has seen it. Default: whom the token names, else nobody.")
@@ -149,7 +153,7 @@ async def snapshot_command(
     annotated: Annotate = False,
 ) -> None:
     """Fetch the picture of an event; its hash is checked."""
-    check_place(output, "-o")
+    check_jpeg_place(output, "-o")
     found = await find_event(client, event)
     _write(output, await client.events.snapshot(found, annotated=annotated))
 

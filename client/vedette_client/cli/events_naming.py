@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from vedette_client.events_data import Event
 
 MOST_SEARCHED = 10_000
-_LEAST_CHARS = 4
+"""So many of the latest events are searched for one whose name is not given whole."""
+LEAST_CHARS = 4
+"""So many letters of an event name it at least."""
 _WHOLE_CHARS = 26
 
 
@@ -27,8 +29,8 @@ async def find_event(client: Client, text: str) -> Event:
 
     Args:
         client: Asks the server.
-        text: `channels/CHANNEL/events/EVENT`, `CHANNEL/EVENT` or `EVENT`; EVENT may be cut short where only one of the
-            latest events begins so.
+        text: `channels/CHANNEL/events/EVENT`, `CHANNEL/EVENT` or `EVENT`; of EVENT the first letters are enough,
+            `LEAST_CHARS` of them, where only one of the `MOST_SEARCHED` latest events begins so.
 
     Raises:
         OptionsError: It names no event, or several.
@@ -65,8 +67,8 @@ async def say_unknown(client: Client, channels: Iterable[str], who: str) -> None
 
 async def _search(client: Client, channel: str | None, start: str) -> str:
     start = start.lower()
-    if len(start) < _LEAST_CHARS:
-        raise OptionsError(f"event is {start!r}; at least {_LEAST_CHARS} letters of it are wanted")
+    if len(start) < LEAST_CHARS:
+        raise OptionsError(f"event is {start!r}; at least {LEAST_CHARS} letters of it are wanted")
     found: list[str] = []
     searched = 0
     events = client.events.find(channel)

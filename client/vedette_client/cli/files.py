@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_OF_JPEG = frozenset({".jpg", ".jpeg", ""})
+
+
 def check_place(path: Path, option: str) -> None:
     """Make sure that a file can be written, before anything is fetched for it.
 
@@ -23,6 +26,17 @@ def check_place(path: Path, option: str) -> None:
     if path.is_dir():
         _refuse(path, option, "a folder is there", "the name of a file")
     check_folder(path.parent, path, option)
+
+
+def check_jpeg_place(path: Path, option: str) -> None:
+    """Make sure that a JPEG can be written, under a name that does not say that it is something else.
+
+    Raises:
+        OptionsError: As `check_place`; or its name ends otherwise.
+    """
+    if path.suffix.lower() not in _OF_JPEG:
+        _refuse(path, option, "the picture is a JPEG", "a name that ends in .jpg or .jpeg, or has no ending")
+    check_place(path, option)
 
 
 def check_folder(folder: Path, path: Path, option: str) -> None:
