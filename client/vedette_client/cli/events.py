@@ -1,7 +1,7 @@
 """The commands of `vedette events`.
 
-EVENT is what the lists show: `EVENT`, `CHANNEL/EVENT` or `channels/CHANNEL/events/EVENT`; the first letters of EVENT are
-enough as long as only one of the latest events begins so.
+EVENT is what the lists show: `EVENT`, `CHANNEL/EVENT` or `channels/CHANNEL/events/EVENT`; the first letters of EVENT
+are enough as long as only one of the latest events begins so.
 """
 
 from __future__ import annotations
