@@ -47,7 +47,8 @@ class Place:
         Raises:
             OptionsError: Always.
         """
-        shown = repr(value)
+        # As TOML has it.
+        shown = str(value).lower() if isinstance(value, bool) else repr(value)
         if len(shown) > 80:
             shown = shown[:77] + "..."
         raise OptionsError(f"{self.source}: {self.path} is {shown}; allowed: {allowed}")
@@ -167,10 +168,12 @@ def seconds(key: str, field: str, *, needed: bool = False, default: float | None
     """Make the entry of a length of time, in seconds here and a Duration there."""
 
     def read(value: Any, place: Place) -> duration_pb2.Duration:
-        if not 0 <= (found_s := as_number(value, place)) <= _LONGEST_S:
-            place.refuse(value, "seconds, 0 or more")
-        nanos = round(found_s * 1e9)
-        return duration_pb2.Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
+        # How few they may be the server judges: of each key something else.
+        if abs(found_s := as_number(value, place)) > _LONGEST_S:
+            place.refuse(value, f"seconds, {_LONGEST_S} at most")
+        found = duration_pb2.Duration()
+        found.FromNanoseconds(round(found_s * 1e9))
+        return found
 
     def write(value: duration_pb2.Duration) -> float:
         return value.seconds + value.nanos / 1e9

@@ -16,6 +16,7 @@ from vedette_server.errors import SettingsError
 from vedette_server.settings import Settings
 from vedette_server.settings_options import Option, options
 from vedette_server.settings_texts import read_provider_option, read_weight
+from vedette_server.shown import as_typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -92,7 +93,7 @@ def _from_file(file: Path) -> dict[str, Any]:
     for section, table in tables.items():
         _refuse_unknown(section, get_type_hints(Settings), f"{source}: unknown section")
         if not isinstance(table, dict):
-            raise SettingsError(f"{source}: {section} is {table!r}; allowed: a table, [{section}]")
+            raise SettingsError(f"{source}: {section} is {as_typed(table)}; allowed: a table, [{section}]")
         for key, value in table.items():
             keys = [option.key for option in options() if option.section == section]
             _refuse_unknown(key, keys, f"{source}: unknown key in [{section}]")

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from vedette_server.errors import SettingsError
 from vedette_server.settings import Settings
+from vedette_server.shown import as_typed
 
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
@@ -128,7 +129,7 @@ class Option:
 
     def _refusal(self, value: object, source: str, unit: str = "") -> SettingsError:
         allowed = self.allowed(unit, _FLAG_SCALES[unit])
-        return SettingsError(f"{source}: {self.name} is {value!r}; allowed: {allowed}")
+        return SettingsError(f"{source}: {self.name} is {as_typed(value)}; allowed: {allowed}")
 
     def _allows(self, value: Any) -> bool:
         if value is None:

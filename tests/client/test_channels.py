@@ -17,7 +17,9 @@ from vedette_client import Applied, Client, EventKind, OptionsError, PullState, 
 from vedette_client.channels_data import channel_from_wire
 from vedette_client.channels_file import channels_to_toml, read_channels_file
 from vedette_client.channels_toml import SETTINGS, channel_to_wire, settings_from_wire
+from vedette_server.channels.check import check_record
 from vedette_server.channels.file import read_channels
+from vedette_server.errors import InvalidError
 from vedette_server.rpc.convert_channel import record_from_wire, record_to_wire
 
 DEPLOYED = Path(__file__).resolve().parents[2] / "deploy/channels.toml"
@@ -249,7 +251,7 @@ def test_any_text_stands_a_file_of_channels(text: str, zones: dict[str, Any]) ->
         ('[[channels]]\nname = "a"\nsource = { engines = ["x"] }', "source.url is missing"),
         ('[[channels]]\nname = "a"\nsource = { url = "http://${NO}/", engines = [] }', "variable NO, which is not"),
         ('[[channels]]\nname = "a"\nretention = { max_events = -1 }', "max_events is -1; allowed: a whole number"),
-        ('[[channels]]\nname = "a"\ntracking = { max_lost_s = -1 }', "max_lost_s is -1; allowed: seconds"),
+        ('[[channels]]\nname = "a"\ntracking = { max_lost_s = true }', "max_lost_s is true; allowed: a number"),
         ('[[channels]]\nname = "a"\ntracking = { max_lost_s = 1e300 }', "allowed: seconds"),
         ("channels = [", "not TOML"),
     ],
@@ -260,6 +262,19 @@ def test_what_is_wrong_in_a_file_is_told_with_its_place(text: str, said: str, tm
     with pytest.raises(OptionsError, match=said) as refused:
         read_channels_file(path, {})
     assert "wrong.toml" in str(refused.value) or "a b" in text
+
+
+@pytest.mark.parametrize("typed", ["-1", "-0.25", "0", "1e9"])
+def test_how_many_seconds_a_rule_may_take_the_server_judges(typed: str, tmp_path: Path) -> None:
+    path = tmp_path / "channels.toml"
+    path.write_text(f"""[[channels]]
+name = "a"
+rules = [{{ name = "r", kind = "dwell", at_least_s = {typed} }}]
+""")
+    wire = channel_to_wire("a", read_channels_file(path, {})["a"])
+    with pytest.raises(InvalidError, match=r"^rules\.r\.at_least_s is .*; allowed: above 0 to 86400$") as refused:
+        check_record(record_from_wire(wire))
+    assert f"is {float(typed)!r}; " in refused.value.message
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_variables_of_others_are_left_alone():
         ("[sever]\n", r"unknown section 'sever'; allowed: server, tls"),
         ("server = 5\n", r"server is 5; allowed: a table"),
         ("[server]\nport = 70000\n", r"server\.port is 70000; allowed: a whole number, 0 to 65535"),
-        ("[server]\nport = true\n", r"server\.port is True; allowed: a whole number"),
+        ("[server]\nport = true\n", r"server\.port is true; allowed: a whole number"),
         ('[server]\nport = "80"\n', r"server\.port is '80'; allowed: a whole number"),
         ("[server]\nport = 80.0\n", r"server\.port is 80\.0; allowed: a whole number"),
         ("[server]\ninsecure = 1\n", r"server\.insecure is 1; allowed: true or false"),

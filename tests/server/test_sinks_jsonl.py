@@ -143,7 +143,7 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
         ({"path": "."}, "a file; this is a folder"),
         ({"path": 3}, "path is 3; allowed: a path"),
         ({"path": "x", "max_bytes": -1}, "max_bytes is -1; allowed: a whole number"),
-        ({"path": "x", "keep": True}, "keep is True; allowed: a whole number of 1..1000"),
+        ({"path": "x", "keep": True}, "keep is true; allowed: a whole number of 1..1000"),
     ],
 )
 def test_a_wrong_key_is_refused_with_its_name(tmp_path: Path, keys: dict[str, Any], words: str) -> None:

@@ -371,7 +371,7 @@ def test_an_identity_never_has_a_dot(receiver: Receiver, make: Callable[..., Web
         ({"url": "https://x:99999/"}, r"url is '\(not shown\)'"),
         ({"secret": "short"}, r"secret is '\(not shown\)'; allowed: whsec_"),
         ({"secret": base64.b64encode(b"x" * 23).decode()}, "24..64"),
-        ({"unsigned": True}, "unsigned is True; allowed: false where there is a secret"),
+        ({"unsigned": True}, "unsigned is true; allowed: false where there is a secret"),
         ({"token": "with space"}, r"token is '\(not shown\)'"),
         ({"timeout_s": 0}, "timeout_s is 0; allowed: a number of 0.1..60"),
         ({"snapshot": "gif"}, "snapshot is 'gif'; allowed: none, base64, multipart"),

@@ -12,7 +12,7 @@ from vedette_server.data.rules import Crowd, EvidencePolicy, Occupancy
 from vedette_server.errors import InvalidError
 from vedette_server.monitor.check import check as check_watch
 from vedette_server.monitor.check import labels_listed
-from vedette_server.monitor.shown import shown
+from vedette_server.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

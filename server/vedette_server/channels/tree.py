@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Union, cast, get_args, get_orig
 
 from vedette_server.data.rules import Points
 from vedette_server.errors import SettingsError
+from vedette_server.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -45,10 +46,7 @@ class Place:
         Raises:
             SettingsError: Always.
         """
-        shown = repr(value)
-        if len(shown) > 80:
-            shown = shown[:77] + "..."
-        raise SettingsError(f"{self.source}: {self.path} is {shown}; allowed: {allowed}")
+        raise SettingsError(f"{self.source}: {self.path} is {shown(value)}; allowed: {allowed}")
 
     def missing(self, allowed: str) -> NoReturn:
         """Say that a value is needed here.

@@ -31,7 +31,7 @@ from vedette_server.data.rules import (
 )
 from vedette_server.errors import InvalidError
 from vedette_server.monitor.schedule import longest_minutes
-from vedette_server.monitor.shown import shown
+from vedette_server.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -41,6 +41,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from vedette_server.errors import ForbiddenError, SettingsError, UnauthenticatedError
+from vedette_server.shown import as_typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -233,7 +234,7 @@ def _entry(entry: Any, where: str) -> tuple[bytes, Principal]:
 def _words(entry: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
     words = entry.get(key)
     if not isinstance(words, list) or not words or not all(isinstance(word, str) and word for word in words):
-        raise SettingsError(f"{where}: {key} is {words!r}; allowed: a list of texts, not empty")
+        raise SettingsError(f"{where}: {key} is {as_typed(words)}; allowed: a list of texts, not empty")
     return tuple(words)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 from vedette_server.errors import SettingsError
+from vedette_server.shown import as_typed
 from vedette_server.sinks.secret import Secret
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Table:
         Raises:
             SettingsError: Always.
         """
-        raise SettingsError(f"{self.where}: {key} is {value!r}; allowed: {allowed}")
+        raise SettingsError(f"{self.where}: {key} is {as_typed(value)}; allowed: {allowed}")
 
     def has(self, key: str) -> bool:
         """Tell whether a key was given."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vedette_server.monitor.shown import shown
+from vedette_server.shown import shown
 
 
 def single(value: float) -> float:
@@ -35,6 +35,8 @@ def test_no_number_is_shown_as_another(value: float) -> None:
         (1.0000000001, "1.0000000001"),
         (1e300, "1e+300"),
         (3, "3"),
+        (True, "true"),
+        ([True, "a", {"b": False}], "[true, 'a', {b = false}]"),
         ("a" * 100, "'" + "a" * 76 + "..."),
     ],
 )

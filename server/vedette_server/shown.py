@@ -15,11 +15,21 @@ def shown(value: object) -> str:
 
     What came over the wire in single precision is shown as it was typed: 1.2, and not 1.2000000476837158.
     """
-    if isinstance(value, tuple):
-        text = f"({', '.join(map(shown, value))})"
-    else:
-        text = repr(_typed(value) if isinstance(value, float) else value)
+    text = as_typed(value)
     return text if len(text) <= _MOST_CHARS else text[: _MOST_CHARS - 3] + "..."
+
+
+def as_typed(value: object) -> str:
+    """Show a value in a message, whole: true and false, lists and tables as TOML has them, all else as Python does."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(as_typed, value))})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(as_typed, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {as_typed(one)}' for key, one in value.items())}}}"
+    return repr(_typed(value) if isinstance(value, float) else value)
 
 
 def _typed(value: float) -> float:
