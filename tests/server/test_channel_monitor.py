@@ -176,6 +176,59 @@ def test_nothing_is_missed_while_no_stream_was_there_and_what_waited_for_time_be
     assert all(event.start_s >= EPOCH_S + 600 + 15 + 6 for event in scene.desk.events)
 
 
+def test_what_waited_for_time_begins_anew_where_a_stream_stalled_and_what_went_on_goes_on() -> None:
+    rules = (
+        Rule("nobody", Absence("left", 10.0)),
+        Rule("few", Occupancy("left", at_most=0), min_time_s=10.0),
+        Rule("stolen", Removed("left", 10.0)),
+    )
+    scene = Scene(watch=WatchConfig(zones=(LEFT,), rules=rules, health=HealthConfig(enabled=False)))
+    for _ in range(150):
+        scene.frame(found((0.2, 0.8)))
+    for _ in range(60):
+        scene.frame(found())
+    scene.at_s += 25.0
+    again_s = scene.at_s
+    for _ in range(99):
+        scene.frame(found())
+    assert not scene.desk.changes, "who was there meanwhile, nobody knows"
+    for _ in range(5):
+        scene.frame(found())
+    began = {event.rule: event.start_s for event in scene.desk.active}
+    expected = {"nobody": again_s + 10.0, "few": again_s, "stolen": again_s + 10.0}
+    assert began == pytest.approx(expected, abs=0.11)
+    scene.begin("s1", scene.at_s + 25.0)
+    scene.frame(found())
+    assert {event.rule: event.start_s for event in scene.desk.active} == began
+    assert len(scene.desk.events) == 3
+
+
+def test_where_nothing_moves_behind_a_stall_absence_waits_from_the_first_picture_that_was_looked_at() -> None:
+    scene = Scene(watch=WatchConfig(zones=(LEFT,), rules=(Rule("nobody", Absence("left", 10.0)),)))
+    for _ in range(20):
+        scene.frame(found())
+    for _ in range(25):
+        scene.frame(None, SkipReason.UNDECODABLE)
+        scene.at_s += 0.9
+    again_s = scene.at_s
+    for _ in range(110):
+        scene.frame(None, SkipReason.NO_MOTION)
+    (event,) = scene.desk.of("nobody")
+    assert event.start_s == pytest.approx(again_s + 10.0, abs=0.11)
+
+
+@pytest.mark.parametrize("skipped", [0, 99])
+def test_a_camera_or_a_rate_that_is_slow_is_no_stall(skipped: int) -> None:
+    rules = (Rule("nobody", Absence("left", 60.0)),)
+    scene = Scene(watch=WatchConfig(zones=(LEFT,), rules=rules), fps=0.1 * (1 + skipped))
+    for _ in range(10):
+        scene.frame(found())
+        for _ in range(skipped):
+            scene.frame(None, SkipReason.RATE_LIMIT)
+    (event,) = scene.desk.of("nobody")
+    assert event.start_s == pytest.approx(EPOCH_S + 10.0 + 60.0, abs=0.01), "of the first span, nobody can tell"
+
+
 def test_what_begins_before_the_first_picture_of_a_stream_was_analysed_names_a_packet_that_there_was() -> None:
     scene = Scene(watch=WatchConfig(zones=(LEFT,), rules=(Rule("nobody", Absence("left", 3.0)),)))
     for _ in range(10):
@@ -190,7 +243,7 @@ def test_what_begins_before_the_first_picture_of_a_stream_was_analysed_names_a_p
     for _ in range(40):
         scene.frame(found())
     (event,) = scene.desk.events
-    assert (event.session, event.sequence) == ("s2", 60 + 29), "the latest that was analysed before"
+    assert (event.session, event.sequence) == ("s2", 30), "nothing moved in it, 3 s after the first one"
     assert event.engine_version == "toy@3"
 
 

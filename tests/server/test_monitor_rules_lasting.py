@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -177,21 +177,56 @@ def test_absence_counts_from_the_last_to_go_and_ends_with_the_first_to_come() ->
     assert event.detail.startswith("no person in band")
 
 
-def test_it_makes_no_difference_whether_time_is_told_between_frames() -> None:
-    walkers = [standing("a", 0.5, 0.5, 0, 5), standing("b", 0.5, 0.5, 40, 60)]
-    scenes = film(walkers, [*at_rate(FPS, 0, 7), *at_rate(FPS, 39, 50)], confirm=1, max_lost_s=0.5)
+SPANS = st.lists(st.sampled_from([0.1, 0.1, 0.5, 1.7, 2.9]), min_size=20, max_size=60)
+PARTS = st.lists(st.lists(st.floats(0.01, 0.99), max_size=3), min_size=60, max_size=60)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SPANS, PARTS, st.floats(0, 20), st.floats(5, 40))
+def test_it_makes_no_difference_whether_time_is_told_where_somebody_looked_often_enough(
+    spans: list[float], parts: list[list[float]], goes: float, comes: float
+) -> None:
+    walkers = [standing("a", 0.5, 0.5, 0, goes), standing("b", 0.5, 0.5, goes + comes, 1e9)]
+    scenes = film(walkers, [0.0, *accumulate(spans)], confirm=1, max_lost_s=0.5)
     rules = [Rule("gone", Absence("band", 10.0)), Rule("few", Occupancy("band", at_most=0), min_time_s=3.0)]
     silent, told = judge_of(rules, zones=(BAND,)), judge_of(rules, zones=(BAND,))
     ticked: list[Event] = []
-    for scene in scenes:
-        before = told._moment.time_s
-        while math.isfinite(before) and before + 1.7 < scene.time_s:
-            before += 1.7
-            ticked += told.tick(before).events
+    for (before, scene), between in zip(pairwise([scenes[0], *scenes]), parts, strict=False):
+        for part in sorted(between):
+            ticked += told.tick(before.time_s + part * (scene.time_s - before.time_s)).events
         ticked += told.step(scene).events
     plain = play(silent, scenes)
     assert [(e.event_id, when(e)) for e in final(ticked)] == [(e.event_id, when(e)) for e in final(plain)]
-    assert len(final(plain)) == 2
+
+
+STRETCHES = st.lists(st.tuples(st.integers(6, 80), st.floats(3.1, 60.0), st.booleans()), min_size=1, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STRETCHES)
+def test_what_waits_for_time_begins_where_somebody_looked_all_the_while_and_nowhere_else(
+    stretches: list[tuple[int, float, bool]],
+) -> None:
+    rules = [Rule("gone", Absence("band", 5.0)), Rule("few", Occupancy("band", at_most=0), min_time_s=4.0)]
+    judge, looks, changes, now = judge_of(rules, zones=(BAND,)), list[float](), list[Event](), 0.0
+    for frames, stall_s, ticked in stretches:
+        for scene in film([], at_rate(FPS, now, now + (frames - 1) * FRAME), first=len(looks)):
+            changes += judge.step(scene).events
+            looks.append(scene.time_s - NOON)
+        if ticked and stall_s > 6.2:
+            looks.append(looks[-1] + stall_s / 2)
+            changes += judge.tick(NOON + looks[-1]).events
+        now += (frames - 1) * FRAME + stall_s
+    longest_s = max((frames - 1) * FRAME for frames, _, _ in stretches)
+    for name, wait_s, to_s in (("gone", 5.0, 0.0), ("few", 4.0, 4.0)):
+        begun = [event.start_s - NOON for event in final(changes) if event.rule == name]
+        assert len(begun) == (longest_s >= wait_s - 1e-6), "what goes on is not begun again"
+        for start in begun:
+            since = start + to_s - wait_s
+            seen = [look for look in looks if since - 1e-3 <= look <= since + wait_s + FRAME + 1e-3]
+            assert seen[0] <= since + 1e-3
+            assert seen[-1] >= since + wait_s - 1e-3
+            assert all(after - before < 3.0 for before, after in pairwise(seen))
 
 
 # -- speeds and directions --

@@ -122,8 +122,13 @@ class Judge(Protocol):
         """Take one analysed frame."""
         ...
 
-    def tick(self, time_s: float) -> Changes:
-        """Let time pass without an analysed frame: what waits for a time (absence, ends) is judged."""
+    def tick(self, time_s: float, packet: tuple[str, int] | None = None) -> Changes:
+        """Take a frame in which nothing moved: what waits for a time (absence, ends) is judged.
+
+        Args:
+            time_s: When it was taken.
+            packet: Its session's bare name and its packet; None: the latest one before stands for it.
+        """
         ...
 
     def unwatched(self) -> None:

@@ -238,7 +238,7 @@ class ChannelMonitor:
         """
         reason = verdict.reason
         if reason is not None:
-            self._skipped(verdict, reason)
+            self._skipped(verdict, reason, session)
             return
         self._answered(verdict, sound=True)
         detector = next((one for one in verdict.results if one.detections is not None), None)
@@ -295,14 +295,14 @@ class ChannelMonitor:
         cascade.attach(found)
         cascade.forget(tracked.ended)
 
-    def _skipped(self, verdict: Verdict, reason: SkipReason) -> None:
+    def _skipped(self, verdict: Verdict, reason: SkipReason, session: str) -> None:
         if reason in _UNSOUND:
             self._answered(verdict, sound=False)
         elif reason is SkipReason.NO_MOTION:
             self._answered(verdict, sound=True)
             with self._judging:
                 self._time_s = max(self._time_s, verdict.packet.time_s)
-                self._tell(self._judge.tick(self._time_s))
+                self._tell(self._judge.tick(self._time_s, (session, verdict.packet.sequence)))
 
     def _answered(self, verdict: Verdict, *, sound: bool) -> None:
         clock = self._clock

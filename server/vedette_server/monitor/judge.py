@@ -1,16 +1,19 @@
 """Judge the rules of one channel: tracks in, events as they begin, change and end out.
 
 One judge for each channel, called in presentation order by one thread at a time. The same frames give the same events
-with the same identities, whether or not time is told of between them: what only waits for time is judged up to a
-frame's time before the frame itself. A frame that was judged already, or is older than the latest one of its session,
-changes nothing; with an older one of another session all begins anew, since its clock is another one. Time that is told
-without a frame may be ahead of the frames that follow it (they were under way): they are judged at their own times.
+with the same identities, whether or not time is told of between them, while they are no further apart than a track may
+be lost: what only waits for time is judged up to a frame's time before the frame itself. Time is told of where somebody
+looked; where nobody did for longer (`_Looks`), who knows what was so: what waits begins anew. A frame that was judged
+already, or is older than the latest one of its session, changes nothing; with an older one of another session all
+begins anew, since its clock is another one. Time that is told without a frame may be ahead of the frames that follow it
+(they were under way): they are judged at their own times.
 Its memory is bounded by the tracks that live: of one that has ended nothing is kept but what its events need.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +52,11 @@ if TYPE_CHECKING:
     from vedette_server.monitor.base import Scene
     from vedette_server.monitor.traces import Arrivals
 
+# Nobody looked where frames are further apart than a track may be lost, and than so many times the middle one of the
+# spans between the latest ones: of a slow camera, or of a low rate, that is how one looks.
+_MOST_SPANS = 3.0
+_SPANS = 5
+
 _RUNNERS: dict[type, type[Any]] = {
     Enter: EnterRunner,
     Leave: LeaveRunner,
@@ -76,6 +84,37 @@ class _Bound:
     width_metres: float | None
 
 
+class _Looks:
+    """When somebody looked, and whether nobody did between two times.
+
+    Attributes:
+        latest_s: The latest look.
+        longest_s: Looks that are no further apart are always without a break between them.
+    """
+
+    def __init__(self, longest_s: float) -> None:
+        self.latest_s = -math.inf
+        self.longest_s = longest_s
+        self._spans: deque[float] = deque(maxlen=_SPANS)
+        self._broken = False
+
+    def lack(self, time_s: float) -> bool:
+        """Tell whether nobody looked before a time."""
+        usual_s = sorted(self._spans)[len(self._spans) // 2] if self._spans else 0.0
+        return self._broken or time_s - self.latest_s > max(self.longest_s, _MOST_SPANS * usual_s)
+
+    def look(self, time_s: float) -> None:
+        """Take note of a look."""
+        span_s = time_s - self.latest_s
+        if 0 < span_s < math.inf and not self._broken:
+            self._spans.append(span_s)
+        self.latest_s, self._broken = time_s, False
+
+    def end(self) -> None:
+        """Take note that nobody looks until the next look."""
+        self._broken = True
+
+
 class RuleJudge:
     """The rules of one channel at work; a `monitor.base.Judge`.
 
@@ -97,6 +136,7 @@ class RuleJudge:
         self._frame: tuple[str, int] | None = None
         self._frame_s = -math.inf
         self._since_s = -math.inf
+        self._looks = _Looks(config.tracking.max_lost_s)
 
     def step(self, scene: Scene) -> Changes:
         """Take one analysed frame."""
@@ -107,8 +147,6 @@ class RuleJudge:
             if self._frame is None or scene.session == self._frame[0]:
                 return changes
             changes = self._begin_anew()
-        if self._frame is not None and scene.session != self._frame[0]:
-            self.unwatched()
         changes.events += self.tick(scene.time_s).events
         self._frame, self._frame_s = (scene.session, scene.sequence), scene.time_s
         self._moment = self._moment_of(scene)
@@ -138,8 +176,7 @@ class RuleJudge:
 
     def unwatched(self) -> None:
         """Take note that nobody looks until the next frame: what has to be so for some time begins anew with it."""
-        for runner in self._runners.values():
-            runner.unwatched()
+        self._looks.end()
 
     def _hand_over(self, arrivals: Arrivals, runners: list[RuleRunner]) -> None:
         """Let fresh tracks go on in the places of those that were lost."""
@@ -148,13 +185,23 @@ class RuleJudge:
             for runner in runners:
                 runner.inherit(old, trace)
 
-    def tick(self, time_s: float) -> Changes:
-        """Let time pass without an analysed frame: what waits for a time (absence, ends) is judged."""
+    def tick(self, time_s: float, packet: tuple[str, int] | None = None) -> Changes:
+        """Take a frame in which nothing moved: what waits for a time (absence, ends) is judged."""
+        if time_s < self._moment.time_s:
+            return Changes()
+        changes = self._pass_time(time_s, packet)
+        self._looks.look(time_s)
+        return changes
+
+    def _pass_time(self, time_s: float, packet: tuple[str, int] | None = None) -> Changes:
         changes = Changes()
         if time_s < self._moment.time_s:
             return changes
+        if self._looks.lack(time_s):
+            for runner in self._runners.values():
+                runner.unwatched(time_s)
         before = self._moment.time_s
-        self._moment = self._at(time_s)
+        self._moment = self._at(time_s, packet)
         now = Now(self._moment, self._traces.counted(), changes.events)
         if self._waiting:
             self._take_up(now, now.time_s)
@@ -170,7 +217,8 @@ class RuleJudge:
             InvalidError: A rule names a zone or a line that there is not; nothing was changed.
         """
         wanted = _bind(config)
-        changes = self.tick(time_s)
+        changes = self._pass_time(time_s)
+        self._looks.longest_s = config.tracking.max_lost_s
         now = Now(self._moment, self._traces.counted(), changes.events)
         for bound in [bound for bound in self._runners if bound not in wanted]:
             self._runners.pop(bound).close(now, "the rule was changed or is gone")
@@ -184,7 +232,7 @@ class RuleJudge:
 
     def close(self, time_s: float) -> Changes:
         """End all events that go on: the channel is forgotten."""
-        changes = self.tick(time_s)
+        changes = self._pass_time(time_s)
         now = Now(self._moment, [], changes.events)
         for runner in self._runners.values():
             runner.close(now, "the channel is not watched any more")
@@ -197,12 +245,14 @@ class RuleJudge:
         rules = [*self._runners, *self._waiting]
         changes = self.close(self._moment.time_s)
         self._traces, self._places, self._waiting = Traces(), Places(), rules
+        self._looks = _Looks(self._looks.longest_s)
         self._moment, self._frame, self._frame_s = Moment(-math.inf), None, -math.inf
         return changes
 
-    def _at(self, time_s: float) -> Moment:
+    def _at(self, time_s: float, packet: tuple[str, int] | None = None) -> Moment:
         now = self._moment
-        return Moment(time_s, now.session, now.sequence, now.engine_version, now.aspect)
+        session, sequence = packet or (now.session, now.sequence)
+        return Moment(time_s, session, sequence, now.engine_version, now.aspect)
 
     def _take_up(self, now: Now, since_s: float) -> None:
         """Set the rules to work that wait for it, on the objects that are there."""

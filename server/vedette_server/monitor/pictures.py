@@ -6,8 +6,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from vedette_server.errors import EvidenceError, NotFoundError, UnavailableError
+from vedette_server.evidence.drawing import Drawing, Labelled
 from vedette_server.evidence.picturing import PictureFinder
-from vedette_server.evidence.snapshot import Drawing, Labelled, take_snapshot
+from vedette_server.evidence.snapshot import take_snapshot
 
 if TYPE_CHECKING:
     import numpy as np

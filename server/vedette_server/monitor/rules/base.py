@@ -105,8 +105,8 @@ class RuleRunner(ABC):
         """Let a track go that has ended."""
         self._end(trace.track_id, trace.last.time_s, now)
 
-    def unwatched(self) -> None:  # noqa: B027  # most wait for nothing but objects, which have ended
-        """Forget since when something is so that is no event yet: nobody looks until the next frame."""
+    def unwatched(self, until_s: float, /) -> None:  # noqa: B027  # most wait for nothing but objects
+        """Let what is no event yet be so since then at the earliest: before, nobody looked for some time."""
 
     def inherit(self, old: str, trace: Trace, /) -> None:
         """Let a track go on in the place of one that was lost."""

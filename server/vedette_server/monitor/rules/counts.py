@@ -98,10 +98,10 @@ class CountRunner(RuleRunner):
         """Let a track go: the next look at the zone does not find it."""
         self._ended[trace.track_id] = trace.last.time_s
 
-    def unwatched(self) -> None:
-        """Forget since when it holds: who came and went meanwhile, nobody saw."""
-        if _RULE not in self._episodes:
-            self._held_s = None
+    def unwatched(self, until_s: float, /) -> None:
+        """Let it hold since then at the earliest: who came and went before, nobody saw."""
+        if self._held_s is not None and _RULE not in self._episodes:
+            self._held_s = max(self._held_s, until_s)
 
     def inherit(self, _old: str, _trace: Trace, /) -> None:
         """Let a track go on in the place of one that was lost: the next look finds it."""

@@ -124,11 +124,11 @@ class RemovedRunner(RuleRunner):
     def ended(self, _trace: Trace, _now: Now, /) -> None:
         """Let a track go: its spot is found empty at the next look."""
 
-    def unwatched(self) -> None:
-        """Forget since when spots are empty: their things ended because nobody looks."""
+    def unwatched(self, until_s: float, /) -> None:
+        """Let spots be empty since then at the earliest: their things ended because nobody looked."""
         for key, spot in self._spots.items():
-            if key not in self._episodes:
-                spot.gone_s = None
+            if spot.gone_s is not None and key not in self._episodes:
+                spot.gone_s = max(spot.gone_s, until_s)
 
     def inherit(self, old: str, trace: Trace, /) -> None:
         """Let a track go on in the place of one that was lost: the spot finds it by itself."""
