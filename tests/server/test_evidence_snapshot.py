@@ -19,8 +19,9 @@ from vedette_server.data.event import Event, EventKind, EventState, SeenObject
 from vedette_server.data.rules import Line, WatchConfig, Zone
 from vedette_server.decode.opening import open_decoder
 from vedette_server.errors import EvidenceError
+from vedette_server.evidence.drawing import Drawing, Labelled
 from vedette_server.evidence.pixels import blacken, upright_bgr
-from vedette_server.evidence.snapshot import Drawing, Labelled, Snapshot, drawing_of, take_snapshot
+from vedette_server.evidence.snapshot import Snapshot, drawing_of, take_snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path

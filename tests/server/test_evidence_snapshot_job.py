@@ -10,8 +10,8 @@ import pytest
 from support_evidence import LIMITS, FailingDisk, ring_of, source, store_in
 from vedette_server.data.event import Evidence, EvidenceState
 from vedette_server.evidence import picturing
+from vedette_server.evidence.drawing import Drawing
 from vedette_server.evidence.showing import kept_under
-from vedette_server.evidence.snapshot import Drawing
 from vedette_server.evidence.snapshot_job import SnapshotJob, Wanted
 
 if TYPE_CHECKING:

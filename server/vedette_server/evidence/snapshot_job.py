@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from vedette_server.data.rules import Points
     from vedette_server.decode.limits import PictureLimits
+    from vedette_server.evidence.drawing import Drawing
     from vedette_server.evidence.ring import PacketRing
-    from vedette_server.evidence.snapshot import Drawing
     from vedette_server.evidence.store import EvidenceStore, Filed
 
 _log = logging.getLogger(__name__)
