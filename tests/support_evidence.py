@@ -66,6 +66,11 @@ def source(name: str) -> tuple[VideoFormat, list[Packet]]:
     return replace(found.fmt, time_base=Fraction(1, 25)), timed(packets)
 
 
+def slowly(fmt: VideoFormat, packets: list[Packet]) -> tuple[VideoFormat, list[Packet]]:
+    """Show a stream's pictures at ten a second: its keyframes, of which each twelfth is one, are 1.2 s apart."""
+    return replace(fmt, time_base=Fraction(1, 10)), timed(packets, 10.0)
+
+
 def ring_of(fmt: VideoFormat, packets: Iterable[Packet], max_s: float = 3600, max_bytes: int = 1 << 30) -> PacketRing:
     ring = PacketRing(max_s, max_bytes)
     ring.begin(fmt)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from support_evidence import Steps, motion_jpeg, read_file, source, store_in, whole_clip
+from support_evidence import Steps, motion_jpeg, read_file, slowly, source, store_in, whole_clip
 from support_video import clip
 from vedette_server.errors import EvidenceError
 from vedette_server.evidence.playable import Transcoder
@@ -47,6 +47,18 @@ def test_where_keyframes_stand_is_the_encoders_choice_and_not_what_the_camera_di
     with Transcoder(store).playable(made.path) as playable:
         frames = read_file(playable.path).frames
     assert sum(frame.key_frame for frame in frames) <= 3 < len(frames) / 5
+
+
+@pytest.mark.parametrize("name", ["hevc-b", "vp9"])
+def test_who_seeks_to_a_keyframe_of_what_is_kept_finds_one_there_in_what_is_sent(name: str, tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    fmt, packets = slowly(*source(name))
+    made = whole_clip(store, fmt, packets)
+    told = [frame.time for frame in read_file(store.find(made.path)).frames if frame.key_frame]
+    assert len(told) == 3
+    with Transcoder(store).playable(made.path) as playable:
+        found = [frame.time for frame in read_file(playable.path).frames if frame.key_frame]
+    assert [min(abs(one - time_s) for one in found) for time_s in told] == pytest.approx([0.0] * 3, abs=1e-3)
 
 
 def test_h264_is_sent_as_it_is_kept(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support_evidence import EPOCH_S, LIMITS, FailingDisk, Steps, read_file, ring_of, source, store_in, timed
+from support_evidence import EPOCH_S, LIMITS, FailingDisk, Steps, read_file, ring_of, slowly, source, store_in, timed
 from support_video import clip, plain
 from vedette_server.data.rules import EvidencePolicy
 from vedette_server.errors import EvidenceError
@@ -174,6 +174,19 @@ def test_a_masked_recording_holds_no_original_packet(tmp_path: Path) -> None:
     assert index.segments
     kept = b"".join(store.find(s.path).read_bytes() for s in index.segments)
     assert not any(packet.data[-48:] in kept for packet in packets)
+
+
+def test_a_masked_recording_has_keyframes_where_its_index_says(tmp_path: Path) -> None:
+    store, steps = store_in(tmp_path), Steps()
+    ring = ring_of(*slowly(*source("hevc-b")))
+    ring.close()
+    index = RecordingIndex(store, "gate")
+    steps.run(Recorder(ring, store, index, "gate", EvidencePolicy.MASKED, (), LIMITS, 60.0, clock=steps.clock))
+    (segment,) = index.segments
+    frames = read_file(store.find(segment.path)).frames
+    told = [time_s - segment.first_s for time_s in segment.keyframes_s]
+    assert [frame.time for frame in frames if frame.key_frame] == pytest.approx(told, abs=1e-3)
+    assert told == pytest.approx([0.0, 1.2, 2.4])
 
 
 def test_an_index_that_is_written_again_needs_room(tmp_path: Path) -> None:

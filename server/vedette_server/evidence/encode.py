@@ -20,7 +20,7 @@ from vedette_server.errors import EvidenceError, UndecodableError
 from vedette_server.evidence.disk import in_words
 from vedette_server.evidence.pixels import blacken, upright_bgr
 from vedette_server.evidence.remux import TIME_BASE, abandon
-from vedette_server.evidence.timeline import Timeline
+from vedette_server.evidence.timeline import TICKS, Timeline
 from vedette_server.picture.colour import HD_LINES
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ ENCODER = "libx264"
 # Two seconds at most from any picture back to a keyframe; no lookahead to speak of, since memory is bounded.
 _OPTIONS = {"preset": "superfast", "crf": "23", "x264-params": "keyint=50:rc-lookahead=10"}
 _BT709, _BT601 = 1, 6
+# All pictures of motion JPEG are keyframes: not all of them are coded whole.
+_KEYFRAMES_APART = TICKS
 
 
 class PictureEncoder:
@@ -60,14 +62,17 @@ class PictureEncoder:
         self._stream: VideoStream | None = None
         self._size = (0, 0)
         self._last_pts = -1
+        self._keyframe_pts = 0
 
-    def add(self, frame: av.VideoFrame, pts: int, colour: Colour | None = None) -> None:
+    def add(self, frame: av.VideoFrame, pts: int, colour: Colour | None = None, *, keyframe: bool = False) -> None:
         """Encode one picture.
 
         Args:
             frame: The picture; both sides even; of the first one's size.
             pts: Its time in ticks; one that does not rise is raised.
             colour: How its samples are read; None: it is BGR.
+            keyframe: Whether one stood here in what it comes from: who seeks was told of it, and finds one here, too,
+                unless there was one within a second before.
 
         Raises:
             EvidenceError: It has another size, or the file cannot be written.
@@ -89,8 +94,10 @@ class PictureEncoder:
             )
             pts = max(pts, self._last_pts + 1)
             ready.pts, ready.time_base, self._last_pts = pts, TIME_BASE, pts
-            # What the camera's encoder made of it is no wish to ours: it would warn of each B picture.
-            ready.pict_type = PictureType.NONE
+            if keyframe := not self.pictures or (keyframe and pts - self._keyframe_pts >= _KEYFRAMES_APART):
+                self._keyframe_pts = pts
+            # What else the camera's encoder made of it is no wish to ours: it would warn of each B picture.
+            ready.pict_type = PictureType.I if keyframe else PictureType.NONE
             self._mux(ready)
         except (FFmpegError, OSError, ValueError, MemoryError) as error:
             raise EvidenceError(f"the clip cannot be written: {in_words(error)}") from error
@@ -206,7 +213,8 @@ class MaskedSink:
                 continue
             try:
                 if pts is not None:
-                    self._encoder.add(self._masked(upright_bgr(answer.picture, self._aspect, even=True)), pts)
+                    masked = self._masked(upright_bgr(answer.picture, self._aspect, even=True))
+                    self._encoder.add(masked, pts, keyframe=answer.packet.keyframe)
             except UndecodableError:
                 # A broken still: the clip goes on without it.
                 continue

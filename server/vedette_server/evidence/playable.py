@@ -121,7 +121,7 @@ class Transcoder:
                     if self._clock() > until:
                         raise EvidenceError(f"transcoding {source.name} took longer than {self._max_s:g} s")
                     picture, colour = _upright(frame)
-                    encoder.add(picture, round((frame.time or 0.0) * TICKS), colour)
+                    encoder.add(picture, round((frame.time or 0.0) * TICKS), colour, keyframe=frame.key_frame)
             encoder.finish()
         except (FFmpegError, OSError, IndexError) as error:
             raise EvidenceError(f"{source.name} cannot be transcoded: {error}") from error
