@@ -144,6 +144,7 @@ def test_what_is_not_there_is_neither_changed_nor_deleted(kept: Path) -> None:
         with pytest.raises(NotFoundError) as caught:
             change()
         assert caught.value.reason == "UNKNOWN_CHANNEL"
+        assert "it was never made, or is deleted" in caught.value.message
 
 
 def test_a_bad_channel_changes_nothing(kept: Path) -> None:

@@ -238,7 +238,8 @@ class ChannelCatalogue:
             raise StateError("CHANNEL_FROM_FILE", message, channel=name)
         current = self._known.get(name) or self._kept.get(name)
         if current is None:
-            raise NotFoundError("UNKNOWN_CHANNEL", f"channel {name!r} is not known; it was never made", channel=name)
+            message = f"channel {name!r} is not known: it was never made, or is deleted"
+            raise NotFoundError("UNKNOWN_CHANNEL", message, channel=name)
         return current
 
     def _keep(self, kept: dict[str, ChannelRecord]) -> None:

@@ -40,14 +40,13 @@ class LatestPictures:
         """Give the latest picture; annotated, the latest that was analysed.
 
         Raises:
-            NotFoundError: The channel was never made: nothing is held of it.
+            NotFoundError: The channel was never made, or is deleted: nothing is held of it.
             UnavailableError: There is no picture yet, none may be shown, or it cannot be decoded.
         """
         monitor = self._monitors.get(channel)
         if monitor is None:
-            raise NotFoundError(
-                "CHANNEL_NOT_FOUND", f"channel {channel} was never made: no picture is held of it", channel=channel
-            )
+            message = f"channel {channel} was never made, or is deleted: no picture is held of it"
+            raise NotFoundError("CHANNEL_NOT_FOUND", message, channel=channel)
         collector = monitor.collector
         if collector is None or not collector.keeps:
             raise UnavailableError("NO_PICTURE", f"no picture may be shown of channel {channel}", channel=channel)
