@@ -30,6 +30,7 @@ from vedette_server.evidence.workers import EvidenceWorkers
 from vedette_server.metrics_monitoring import MonitoringFigures
 from vedette_server.monitor.desk import EventDesk
 from vedette_server.monitor.monitors import Monitors
+from vedette_server.pull.hosts import Hosts
 from vedette_server.sinks.delivery import Deliverer
 from vedette_server.sinks.file import load_sinks
 from vedette_server.state_dir import StateDir
@@ -91,6 +92,7 @@ class Monitoring:
     ) -> None:
         self._settings = settings
         self._check_engines = check_engines
+        self._hosts = Hosts.read(settings.monitor.source_hosts)
         with contextlib.ExitStack() as stack:
             self.folder = settings.monitor.state_dir or default_folder()
             stack.enter_context(StateDir(self.folder))
@@ -171,7 +173,7 @@ class Monitoring:
         self.desk.pay()
 
     def _check(self, labels: Callable[[ChannelRecord], tuple[str, ...]], record: ChannelRecord) -> None:
-        check_record(record, labels(record), self._settings.monitor.source_dirs)
+        check_record(record, labels(record), self._settings.monitor.source_dirs, self._hosts)
         self._check_engines(record)
 
     def _close_writer(self) -> None:

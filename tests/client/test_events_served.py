@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import av
 import pytest
 
-from support_site import site, stream, until
+from support_site import SITE, site, stream, until
 from support_watching import Says
 from vedette_client import Client, EventFilter, EventKind, EventState, EvidenceState, RefusedError
 from vedette_client.channels_file import read_channels_file
@@ -33,14 +33,14 @@ name = "in"
 kind = "enter"
 zone = "yard"
 [channels.source]
-url = "rtsp://viewer:hush@127.0.0.1:9/stream"
+url = "rtsp://viewer:hush@127.9.9.9:9/stream"
 engines = ["blobs"]
 """
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with site(tmp_path_factory.mktemp("site")) as server:
+    with site(tmp_path_factory.mktemp("site"), SITE, "--source-host", "127.9.9.9") as server:
         asyncio.run(filled(server.address))
         yield server.address
 
@@ -103,7 +103,7 @@ def test_a_channel_goes_to_the_server_and_back_with_its_password_hidden(vedette:
     shown = vedette("channels", "show", "cam").out
     (tmp_path / "shown.toml").write_text(shown)
     wanted = read_channels_file(tmp_path / "cam.toml", {})["cam"]
-    wanted["source"]["url"] = "rtsp://viewer:***@127.0.0.1:9/stream"
+    wanted["source"]["url"] = "rtsp://viewer:***@127.9.9.9:9/stream"
     assert {key: value for key, value in tomllib.loads(shown)["channels"][0].items() if key != "name"} == wanted
     assert vedette("channels", "apply", tmp_path / "shown.toml").out == "cam: unchanged, revision 1\n"
     assert "cam" in vedette("channels", "list").out
@@ -118,6 +118,10 @@ def test_the_server_refuses_what_makes_no_sense_in_its_own_words(vedette: Says, 
     said = vedette("channels", "apply", tmp_path / "cam.toml")
     assert (said.code, said.out) == (1, "")
     assert "zones.yard" in said.err
+    (tmp_path / "cam.toml").write_text(CAMERA.replace("127.9.9.9", "127.0.0.1"))
+    said = vedette("channels", "apply", tmp_path / "cam.toml")
+    assert (said.code, said.out) == (1, "")
+    assert "host '127.0.0.1' may not be called; allowed are those of monitor.source_hosts" in said.err
 
 
 async def test_the_library_finds_by_time_kind_and_state(served: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,12 +23,11 @@ from vedette_server.data.channel import ChannelRecord, RecordingConfig, Retentio
 from vedette_server.data.config import EngineRef
 from vedette_server.data.rules import Crowd, Dwell, Enter, EvidencePolicy, Occupancy, Rule, ScheduleSpan, Zone
 from vedette_server.errors import InvalidError, SettingsError
+from vedette_server.pull.hosts import Hosts
 from vedette_server.pull.secrets import shown_url
 from vedette_server.rpc.convert_channel import record_from_wire, record_to_wire
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from google.protobuf.message import Message
 
 LABELS = ("person", "car")
@@ -177,6 +177,16 @@ def test_what_may_not_be_called_is_refused_without_its_password(url: str) -> Non
     assert caught.value.reason in {"INVALID_SOURCE", "SOURCE_NOT_ALLOWED"}
     assert caught.value.metadata["field"] == "source.url"
     assert "hunt" not in caught.value.message
+
+
+def test_a_camera_that_is_never_called_is_refused_at_once_without_its_password() -> None:
+    hosts = Hosts.read(["*.cams.example", "10.20.0.0/16"])
+    for url in ("rtsp://10.20.0.7/1", "rtsp://yard.cams.example/1", "rtsp://maybe.example/1", "file:///clips/a.mp4"):
+        check_record(record_of(url=url), folders=(Path("/clips"),), hosts=hosts)
+    with pytest.raises(InvalidError) as caught:
+        check_record(record_of(url="rtsp://viewer:hunter2@127.0.0.1/1"), hosts=hosts)
+    assert (caught.value.reason, caught.value.metadata["field"]) == ("SOURCE_NOT_ALLOWED", "source.url")
+    assert "is 'rtsp://viewer:***@127.0.0.1/1': host '127.0.0.1' may not be called; allowed" in caught.value.message
 
 
 @pytest.fixture

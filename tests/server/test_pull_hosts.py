@@ -7,6 +7,8 @@ import socket
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vedette_server.errors import SettingsError
 from vedette_server.pull.errors import SourceError
@@ -79,6 +81,60 @@ def test_a_list_allows_what_is_on_it_and_nothing_else() -> None:
     assert not may_call("cam.example", *listed)
     assert not may_call("10.20.0.7", *listed)
     assert may_call("yard.cams.example", "10.20.0.0/16")
+
+
+@pytest.mark.parametrize(
+    ("host", "entries", "may"),
+    [
+        ("10.20.0.7", (), True),
+        ("127.0.0.1", (), False),
+        ("127.1", (), False),
+        ("::1", ("*",), False),
+        ("LocalHost.", (), False),
+        ("localhost", ("localhost",), False),
+        ("localhost", ("127.0.0.0/8",), True),
+        ("127.0.0.1", ("127.0.0.0/8",), True),
+        ("10.20.0.7", ("10.20.0.0/16",), True),
+        ("10.21.0.7", ("10.20.0.0/16",), False),
+        ("10.21.0.7", ("*.cams.example",), False),
+        ("cam.example", (), True),
+        ("cam.example", ("*.cams.example",), False),
+        ("Yard.cams.example.", ("*.cams.example",), True),
+        ("cam.example", ("*.cams.example", "10.20.0.0/16"), True),
+        ("rebound.cams.example", (), True),
+        ("no such host\udcff", (), True),
+    ],
+)
+def test_what_may_never_be_called_is_known_without_asking_anybody(
+    host: str, entries: tuple[str, ...], may: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(NAMES, host, [host])
+    plain = socket.getaddrinfo
+
+    def numeric(*given: Any, **more: Any) -> list[Any]:
+        assert more["flags"] == socket.AI_NUMERICHOST, "a name was asked for"
+        return plain(*given, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", numeric)
+    try:
+        Hosts.read(entries).check_unresolved(host)
+    except SourceError:
+        assert not may
+    else:
+        assert may
+
+
+@given(
+    st.sampled_from(["127.0.0.1", "::1", "localhost", "10.20.0.7", "192.0.2.9", *NAMES]),
+    st.sets(st.sampled_from(["*", "*.cams.example", "cam.example", "10.0.0.0/8", "127.0.0.0/8", "::/0"])),
+)
+def test_what_is_refused_without_asking_is_never_called(host: str, entries: set[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NAMES, "localhost", ["127.0.0.1"])
+        try:
+            Hosts.read(entries).check_unresolved(host)
+        except SourceError:
+            assert not may_call(host, *entries)
 
 
 def test_a_host_that_nobody_knows_is_told_as_such() -> None:

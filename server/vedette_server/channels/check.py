@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from vedette_server.data.channel import ChannelRecord, SourceStream, StageConfig
     from vedette_server.data.config import EngineRef, Polygon
+    from vedette_server.pull.hosts import Hosts
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ENGINE = re.compile(r"[A-Za-z0-9._+-]{1,128}")
@@ -36,13 +37,16 @@ _SHORTEST_SEGMENT_S, _LONGEST_SEGMENT_S = 1.0, 3600.0
 _LARGEST = 2**63 - 1
 
 
-def check_record(record: ChannelRecord, labels: Sequence[str] = (), folders: Sequence[Path] = ()) -> None:
+def check_record(
+    record: ChannelRecord, labels: Sequence[str] = (), folders: Sequence[Path] = (), hosts: Hosts | None = None
+) -> None:
     """Check a whole channel.
 
     Args:
         record: The channel.
         labels: Names of the classes that its engines know; empty: not known yet, and no label is refused.
         folders: Sources `file:` are allowed below these.
+        hosts: Which may be called for sources; None: that is judged when they are.
 
     Raises:
         InvalidError: INVALID_CHANNEL, INVALID_DISPLAY_NAME, INVALID_STAGE, INVALID_SOURCE, INVALID_RECORDING,
@@ -64,7 +68,7 @@ def check_record(record: ChannelRecord, labels: Sequence[str] = (), folders: Seq
                 _range("INVALID_RULE", f"{field}.{key}", getattr(rule.condition, key, None), 0, _MOST_OBJECTS)
     _stages(record.stages, labels)
     if record.source is not None:
-        check_url(record.source.url, folders)
+        check_url(record.source.url, folders, hosts)
         _stream(record.source.stream, labels)
     _keeping(record)
 

@@ -7,21 +7,25 @@ from urllib.parse import urlsplit
 
 from vedette_server.errors import InvalidError
 from vedette_server.pull import address
+from vedette_server.pull.errors import SourceError
 from vedette_server.pull.secrets import HIDDEN, hidden_parts, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from vedette_server.pull.hosts import Hosts
+
 _FIELD = "source.url"
 
 
-def check_url(url: str, folders: Sequence[Path]) -> None:
-    """Refuse an address that may not be called.
+def check_url(url: str, folders: Sequence[Path], hosts: Hosts | None = None) -> None:
+    """Refuse an address that may not be called, as far as that is known without resolving names.
 
     Args:
         url: The address.
         folders: `file:` is allowed below these.
+        hosts: Which may be called; None: that is judged elsewhere.
 
     Raises:
         InvalidError: INVALID_SOURCE, SOURCE_NOT_ALLOWED.
@@ -32,9 +36,15 @@ def check_url(url: str, folders: Sequence[Path]) -> None:
         # Not shown: where it cannot be read, nobody knows which part of it is the password.
         _refuse("INVALID_SOURCE", "no address", "SCHEME://[USER[:PASSWORD]@]HOST[:PORT]/..., @ : / ? # percent-encoded")
     try:
-        address.check_url(url, folders)
+        found = address.check_url(url, folders)
     except InvalidError as error:
         raise InvalidError(error.reason, error.message, **{"field": _FIELD, **error.metadata}) from error
+    if hosts is not None and found.host:
+        try:
+            hosts.check_unresolved(found.host)
+        except SourceError as error:
+            message = f"{_FIELD} is {found.shown!r}: {error}"
+            raise InvalidError("SOURCE_NOT_ALLOWED", message, field=_FIELD) from error
 
 
 def with_kept_secrets(url: str, kept: str | None) -> str:

@@ -3,9 +3,10 @@
 A source is given by whoever may administer its channel, and calling it tells whether something answers there. So
 nothing on this machine or this link is called unless it is named: no database on loopback, no cloud's 169.254.169.254.
 
-What a name resolves to is looked at just before FFmpeg is given the URL. FFmpeg resolves it again, follows an RTSP
-camera's redirection, and over UDP sends where the camera says: a name or a camera that lies is not stopped here, but
-by a firewall.
+What can be told without asking anybody is refused when a channel is made: an address, and a name where only names are
+allowed. What a name resolves to is looked at just before FFmpeg is given the URL. FFmpeg resolves it again, follows an
+RTSP camera's redirection, and over UDP sends where the camera says: a name or a camera that lies is not stopped here,
+but by a firewall.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 ALLOWED = "names, with * for any part, and networks such as 10.20.0.0/16 or fd00::/8"
 _NAME = re.compile(r"[A-Za-z0-9_*]([A-Za-z0-9_.*-]*[A-Za-z0-9_*])?")
+_LOCALHOST = ("127.0.0.1", "::1")
 _NUMBERS = re.compile(r"[0-9.*]*[0-9][0-9.*]*")
 
 
@@ -69,15 +71,44 @@ class Hosts:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             raise SourceError("it cannot be opened as video: its host is not known") from None
-        name = host.lower().removesuffix(".")
-        named = not (self.names or self.networks) or any(fnmatchcase(name, pattern) for pattern in self.names)
         for *_, place in found:
-            address = _plain(ip_address(str(place[0]).partition("%")[0]))
-            if not self._names(address) and (_is_near(address) or not named):
+            if not self._allows(host, str(place[0])):
                 _refuse(host)
+
+    def check_unresolved(self, host: str) -> None:
+        """Refuse a host that `check` always refuses, as far as that is known without asking anybody.
+
+        Raises:
+            SourceError: It may never be called.
+        """
+        if _bare(host) == "localhost":
+            if not any(self._allows(host, address) for address in _LOCALHOST):
+                _refuse(host)
+            return
+        try:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except (OSError, UnicodeError):
+            # A name: whether it is in a network is seen when it is called.
+            if not self.networks and not self._is_named(host):
+                _refuse(host)
+            return
+        for *_, place in found:
+            if not self._allows(host, str(place[0])):
+                _refuse(host)
+
+    def _allows(self, host: str, resolved: str) -> bool:
+        address = _plain(ip_address(resolved.partition("%")[0]))
+        return self._names(address) or (not _is_near(address) and self._is_named(host))
+
+    def _is_named(self, host: str) -> bool:
+        return not (self.names or self.networks) or any(fnmatchcase(_bare(host), pattern) for pattern in self.names)
 
     def _names(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self.networks)
+
+
+def _bare(host: str) -> str:
+    return host.lower().removesuffix(".")
 
 
 def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
