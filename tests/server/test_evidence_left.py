@@ -165,6 +165,7 @@ GARBAGE = [
     json.dumps({"channel": "gate", "max_bytes": 1.5}).encode(),
     json.dumps({"channel": "gate", "more": 1}).encode(),
     json.dumps({"channel": 7}).encode(),
+    b"[" * 100_000,
 ]
 
 

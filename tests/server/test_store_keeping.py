@@ -11,7 +11,7 @@ from support_evidence import FailingDisk
 from support_store import BEGIN_S, DAY_S, an_event, ended
 from vedette_server.data.channel import RetentionConfig
 from vedette_server.data.event import Evidence, EvidenceState
-from vedette_server.evidence.left import note_limits, noted_limits
+from vedette_server.evidence.left import LIMITS_NAME, note_limits, noted_limits
 from vedette_server.evidence.recording import RecordingIndex, Segment
 from vedette_server.evidence.store import EvidenceStore
 from vedette_server.store import recovering
@@ -195,6 +195,36 @@ def test_what_a_channel_said_last_holds_on_when_it_is_deleted_until_nothing_of_i
     assert site.on_disk() == set()
     assert site.names == []
     assert not list(site.files.root.rglob("*.json*")), "no note stays, and no index"
+
+
+@pytest.mark.parametrize("why", ["unread", "unmounted"])
+def test_where_it_cannot_be_read_what_a_deleted_channel_said_nothing_of_it_goes_but_what_is_known_does(
+    site: Site, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.event("e1", "gate", 1)
+    site.record("gate", 1)
+    site.say("gate", RetentionConfig(300 * DAY_S))
+    site.own, site.indexes = {"yard": RetentionConfig(), "hall": RetentionConfig(2 * DAY_S)}, {}
+    for number, channel in enumerate(("yard", "hall"), 2):
+        site.event(f"e{number}", channel, 1)
+    note = site.files.root / "gate" / LIMITS_NAME
+    hindrance = note.with_name("kept")
+    if why == "unread":
+        note.rename(hindrance)
+        # Reading it fails, as it does when a process has too many files open.
+        note.mkdir()
+    else:
+        site.files.root.rename(site.files.root.with_name("elsewhere"))
+        site.files.root.mkdir()
+    site.look(RetentionConfig(DAY_S, None, None))
+    assert site.names == ["e1"]
+    assert len([path for path in site.files.paths if path.startswith("gate/")]) == 2
+    assert "limits of deleted channels cannot be read" in caplog.text
+    if why == "unread":
+        note.rmdir()
+        hindrance.rename(note)
+        site.look(RetentionConfig(DAY_S, None, None))
+        assert (site.names, len(site.on_disk())) == (["e1"], 2), "it said 300 days"
 
 
 def test_in_folders_that_may_be_another_stores_nothing_goes_of_channels_that_are_not_there(site: Site) -> None:

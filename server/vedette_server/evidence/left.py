@@ -9,6 +9,7 @@ Threads: any.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -66,9 +67,16 @@ def noted_limits(store: EvidenceStore, known: Collection[str]) -> dict[str, Rete
     Args:
         store: Where the evidence lies.
         known: Channels that can say it themselves: they are left out.
+
+    Raises:
+        OSError: It cannot be told now.
     """
     folders = {safe_name(name) for name in known}
-    notes = [path for path in store.root.glob(f"*/{LIMITS_NAME}") if path.parent.name not in folders]
+    names = [path.name for path in store.root.iterdir()]
+    if INCOMING not in names:
+        # As of a disk that is not mounted any more.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(store.root / INCOMING))
+    notes = [store.root / name / LIMITS_NAME for name in names if name not in folders]
     return dict(said for path in notes if (said := _read(path)) is not None)
 
 
@@ -120,12 +128,16 @@ def _place(store: EvidenceStore, channel: str) -> Path:
 
 def _read(path: Path) -> tuple[str, RetentionConfig] | None:
     try:
-        fields = json.loads(path.read_bytes())
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fields = json.loads(data)
         channel, said = fields.pop("channel"), RetentionConfig(**fields)
         if safe_name(channel) == path.parent.name and _are_limits(said):
             return channel, said
         why = "it is not of this folder, or no limits"
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         why = in_words(error)
     _log.warning("limits that a channel had cannot be read: the server's hold", extra={"path": str(path), "error": why})
     return None

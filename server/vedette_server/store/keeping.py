@@ -94,19 +94,23 @@ class StoreKeeper:
         """
         channels = self._channels()
         gone = self._gone(channels)
-        own = {name: _over(config, self._wanted) for name, config in {**gone, **channels}.items() if _says(config)}
+        said = {**(gone or {}), **channels}
+        own = {name: _over(config, self._wanted) for name, config in said.items() if _says(config)}
+        # Where it cannot be told what those said that are gone, nothing of theirs is removed.
+        others = tuple(channels.keys() - own.keys()) if gone is None else None
         try:
-            self._retain(_retention(self._wanted, None, tuple(own)))
+            self._retain(_retention(self._wanted, others, tuple(own)))
             for name, config in own.items():
                 self._retain(_retention(config, (name,), ()))
-            for name in gone:
+            for name in gone or ():
                 self._forget(name)
         finally:
             # Recordings stand in no store: one that does not answer must not let them fill the disk.
             recordings = self._recordings()
             for name, index in recordings.items():
                 self._trim(name, index, own.get(name, self._wanted))
-            self._trim_others(recordings, own)
+            if gone is not None:
+                self._trim_others(recordings, own)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval_s):
@@ -149,9 +153,13 @@ class StoreKeeper:
                 index.forget(segment.path)
                 total -= segment.size_bytes
 
-    def _gone(self, channels: Mapping[str, RetentionConfig]) -> dict[str, RetentionConfig]:
-        """Return what those channels said last that are not there any more."""
-        said = {} if self._files is None else noted_limits(self._files, channels.keys())
+    def _gone(self, channels: Mapping[str, RetentionConfig]) -> dict[str, RetentionConfig] | None:
+        """Return what those channels said last that are not there any more; None: it cannot be told now."""
+        try:
+            said = {} if self._files is None else noted_limits(self._files, channels.keys())
+        except OSError as error:
+            _log.warning("limits of deleted channels cannot be read: theirs stays", extra={"error": str(error)})
+            return None
         return {name: config for name, config in said.items() if safe_name(name) not in self._strangers}
 
     def _forget(self, channel: str) -> None:
