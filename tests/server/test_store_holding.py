@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -171,6 +173,26 @@ def test_a_lock_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusableError, match=r"absent/events\.db: its lock cannot be made") as refused:
         FileHold(tmp_path / "absent" / "events.db")
     assert refused.value.reason == "GONE"
+
+
+def test_a_file_that_is_no_place_is_named_as_one_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "events.db").symlink_to(tmp_path / "events.db")
+    with pytest.raises(StoreUnusableError, match=r"events\.db: it cannot be made \(Too many levels") as refused:
+        alone(f"sqlite:///{tmp_path}/events.db", tmp_path)
+    assert refused.value.reason == "GONE"
+
+
+def test_a_host_that_took_a_question_and_is_gone_is_not_waited_for_until_the_next_day(
+    database: str, tmp_path: Path
+) -> None:
+    with alone(database, tmp_path) as store:
+        for kind in (store._database.reading, store._database._writing):
+            with kind() as connection:
+                descriptor = connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
+                with socket.socket(fileno=os.dup(descriptor)) as reached:
+                    asked = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+                    idle_s, interval_s, count = (reached.getsockopt(socket.IPPROTO_TCP, one) for one in asked)
+            assert idle_s + interval_s * count <= 30
 
 
 def test_another_database_of_the_same_postgresql_is_another_store(

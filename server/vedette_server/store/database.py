@@ -221,6 +221,10 @@ def _postgres_engine(url: URL, timeout_s: float, more: str, **pool: Any) -> Engi
     arguments = {
         "connect_timeout": max(2, round(timeout_s)),
         "tcp_user_timeout": patience_ms * 2,  # of a host that does not answer any more
+        # Of one that has taken the question and is gone then; libpq's own patience is the system's, two hours.
+        "keepalives_idle": 15,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
         "options": settings,
         "application_name": "vedette",
     }

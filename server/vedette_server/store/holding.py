@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc, text
@@ -25,7 +26,6 @@ from vedette_server.store.errors import StoreUnavailableError, StoreUnusableErro
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sqlalchemy import Connection, Engine, RootTransaction, Row
 
@@ -74,7 +74,7 @@ class FileHold:
     def __init__(self, path: Path) -> None:
         # One file has one lock, by whichever link it is found. The database itself is no place for it: whoever closes
         # it drops SQLite's own locks (https://sqlite.org/howtocorrupt.html, section 2.2).
-        real = path.resolve()
+        real = Path(os.path.realpath(path))
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._lock = os.open(real.with_name(f"{real.name}.lock"), flags, FILE_MODE)
