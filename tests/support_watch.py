@@ -27,6 +27,7 @@ from vedette_server.post.detections import Detections
 from vedette_server.rpc.auth import Authenticator
 from vedette_server.rpc.bell import Bell
 from vedette_server.rpc.event_service import EventService
+from vedette_server.rpc.sendable import SendableEvents
 from vedette_server.rpc.watch_service import WatchService
 from vedette_server.settings import AuthSettings
 from vedette_server.store.feed import EventFeed
@@ -98,6 +99,7 @@ class Site:
     watching: WatchService
     channel: grpc.aio.Channel
     watched: dict[str, WatchConfig | None]
+    sendable: SendableEvents
     events: Any = field(init=False)
     watches: Any = field(init=False)
 
@@ -142,8 +144,9 @@ async def a_site(folder: Path, tokens: Path | None = None, **watching: Any) -> A
         def watch_of(name: str) -> WatchConfig | None:
             return watched.get(name, WatchConfig())
 
-        service = EventService(store, feed, evidence, Transcoder(evidence), authenticator, watch_of, **patience)
-        watch = WatchService(hub, store, feed, authenticator, bell, **({"heartbeat_s": 0.2} | watching))
+        sendable, transcoder = SendableEvents(), Transcoder(evidence)
+        service = EventService(store, feed, evidence, transcoder, authenticator, watch_of, sendable, **patience)
+        watch = WatchService(hub, store, feed, authenticator, bell, sendable, **({"heartbeat_s": 0.2} | watching))
         server = grpc.aio.server()
         event_pb2_grpc.add_EventServiceServicer_to_server(service, server)
         watch_pb2_grpc.add_WatchServiceServicer_to_server(watch, server)
@@ -151,7 +154,7 @@ async def a_site(folder: Path, tokens: Path | None = None, **watching: Any) -> A
         await server.start()
         try:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                yield Site(store, feed, evidence, hub, service, watch, channel, watched)
+                yield Site(store, feed, evidence, hub, service, watch, channel, watched, sendable)
         finally:
             watch.close()
             service.close()

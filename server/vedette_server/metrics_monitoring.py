@@ -55,6 +55,7 @@ class MonitoringFigures:
         sinks: What each sink has done.
         stages: What each engine of second stages has done.
         crops: Crops for second stages under way.
+        unsendable: Records of events that lists and watches go on without.
     """
 
     channels: Mapping[str, ChannelFigures]
@@ -70,6 +71,7 @@ class MonitoringFigures:
     sinks: Mapping[str, SinkFigures] = field(default_factory=dict)
     stages: Mapping[str, StageTally] = field(default_factory=dict)
     crops: int = 0
+    unsendable: int = 0
 
 
 def one_of_each() -> MonitoringFigures:
@@ -145,6 +147,11 @@ def _events(figures: MonitoringFigures) -> Iterator[Metric]:
     yield failures
     yield _gauge("vedette_event_store_failing", "1 while the store of events fails.", bool(writer.failing))
     yield _gauge("vedette_event_chain_records", "Records in the chain of events.", figures.chain_length)
+    unsendable = CounterMetricFamily(
+        "vedette_event_records_unsendable", "Kept records of events that cannot be sent; the log names each."
+    )
+    unsendable.add_metric((), figures.unsendable)
+    yield unsendable
 
 
 def _evidence(figures: MonitoringFigures) -> Iterator[Metric]:

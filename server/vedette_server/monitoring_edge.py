@@ -36,6 +36,7 @@ from vedette_server.pull.options import PullOptions
 from vedette_server.pull.puller import Puller
 from vedette_server.rpc.channel_service import ChannelService
 from vedette_server.rpc.event_service import EventService
+from vedette_server.rpc.sendable import SendableEvents
 from vedette_server.rpc.server import Service
 from vedette_server.rpc.sink_service import SinkService
 from vedette_server.rpc.watch_service import WatchService
@@ -78,6 +79,7 @@ class MonitoringEdge:
         self._settings = settings
         self._bell = bell
         self._hub = ResultHub(bell)
+        self._sendable = SendableEvents()
         catalogue = engines.catalogue
         self._cascades = Cascades(engines, pipeline, most_under_way=settings.monitor.max_crops)
         try:
@@ -120,16 +122,10 @@ class MonitoringEdge:
         metrics.registry.register(MonitoringExporter(self._figures))
         limits = PictureLimits(settings.decode.max_width, settings.decode.max_height)
         transcoder = Transcoder(monitoring.files, settings.evidence.max_transcodes)
-        events = EventService(
-            monitoring.store, monitoring.feed, monitoring.files, transcoder, authenticator, monitoring.watch_of
-        )
+        store, feed, sendable = monitoring.store, monitoring.feed, self._sendable
+        events = EventService(store, feed, monitoring.files, transcoder, authenticator, monitoring.watch_of, sendable)
         watches = WatchService(
-            self._hub,
-            monitoring.store,
-            monitoring.feed,
-            authenticator,
-            self._bell,
-            most_watchers=settings.monitor.max_watchers,
+            self._hub, store, feed, authenticator, self._bell, sendable, most_watchers=settings.monitor.max_watchers
         )
         channels = ChannelService(
             monitoring.catalogue,
@@ -223,6 +219,7 @@ class MonitoringEdge:
         return replace(
             figures,
             watchers=watchers,
+            unsendable=self._sendable.unfit,
             stages=self._cascades.tallies,
             crops=self._cascades.under_way,
             dropped={"slow_watcher": self._hub.dropped, "overrun": self._hub.lost},

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vedette_server.evidence.playable import Transcoder
     from vedette_server.evidence.store import EvidenceStore
     from vedette_server.rpc.auth import Authenticator, Principal
+    from vedette_server.rpc.sendable import SendableEvents
     from vedette_server.store.feed import EventFeed
     from vedette_server.store.querying import EventFilter, Page
     from vedette_server.store.store import EventStore
@@ -73,6 +74,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         authenticator: Knows who may do what.
         watch_of: Tells what is wanted of a channel, by its bare name, and so what of its pictures may be shown; None:
             it is not known, and nothing is.
+        sendable: Puts events on the wire.
         patience_s: So long a client may take to read one piece of a clip.
     """
 
@@ -84,6 +86,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         transcoder: Transcoder,
         authenticator: Authenticator,
         watch_of: Callable[[str], WatchConfig | None],
+        sendable: SendableEvents,
         *,
         patience_s: float = PATIENCE_S,
     ) -> None:
@@ -92,6 +95,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         self._evidence = evidence
         self._pictures = Pictures(store, evidence, transcoder, watch_of)
         self._authenticator = authenticator
+        self._sendable = sendable
         self._patience_s = patience_s
         self._looks = Hands("looking at events", LOOKERS, LOOKS_WAITING)
         # Apart: they wait for the database's lock, which reading does not need.
@@ -117,7 +121,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             page = await self._looks.run(
                 list_events, self._store, wanted, size, request.page_token, _watches(principal)
             )
-            return _page_to_wire(page, wanted)
+            return self._page_to_wire(page, wanted)
 
     async def GetEvent(  # noqa: N802 - the contract's name
         self, request: event_pb2.GetEventRequest, context: Context
@@ -126,7 +130,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         async with ending(context):
             event_id = self._let(request.name, Permission.WATCH, context)[1]
             event, record = await self._looks.run(self._get, request.name, event_id)
-            return event_pb2.GetEventResponse(event=convert.event_to_wire(event, record))
+            return event_pb2.GetEventResponse(event=self._sendable.get(event, record))
 
     async def AcknowledgeEvent(  # noqa: N802 - the contract's name
         self, request: event_pb2.AcknowledgeEventRequest, context: Context
@@ -141,7 +145,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             _check_text("note", request.note, MAX_NOTE_CHARS)
             event, record = await self._notes.run(self._acknowledge, request.name, event_id, user, request.note, token)
             _log.info("event acknowledged", extra={"event_name": request.name, "user": user, "by": principal.name})
-            return event_pb2.AcknowledgeEventResponse(event=convert.event_to_wire(event, record))
+            return event_pb2.AcknowledgeEventResponse(event=self._sendable.get(event, record))
 
     async def GetEventSnapshot(  # noqa: N802 - the contract's name
         self, request: event_pb2.GetEventSnapshotRequest, context: Context
@@ -262,21 +266,22 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         async for piece in pieces(lambda most: self._reads.run(clip.read, most), clip.size_bytes, "the clip"):
             await write(context, event_pb2.GetEventClipResponse(data=piece), self._patience_s)
 
-
-def _page_to_wire(page: Page, wanted: EventFilter) -> event_pb2.ListEventsResponse:
-    """Put a page together; it ends before it would be larger than clients take by default."""
-    wire = event_pb2.ListEventsResponse(next_page_token=page.next_token)
-    size_bytes = 0
-    for number, stored in enumerate(page.events):
-        if stored.event is None:
-            continue
-        event = convert.event_to_wire(stored.event, stored.number, trail=False)
-        size_bytes += event.ByteSize()
-        if size_bytes > MOST_PAGE_BYTES and number:
-            wire.next_page_token = token_after(page.events[number - 1], wanted)
-            break
-        wire.events.append(event)
-    return wire
+    def _page_to_wire(self, page: Page, wanted: EventFilter) -> event_pb2.ListEventsResponse:
+        """Put a page together; it ends before it would be larger than clients take by default."""
+        wire = event_pb2.ListEventsResponse(next_page_token=page.next_token)
+        size_bytes = 0
+        for number, stored in enumerate(page.events):
+            if stored.event is None:
+                continue
+            event = self._sendable.find(stored.event, stored.number, trail=False)
+            if event is None:
+                continue
+            size_bytes += event.ByteSize()
+            if size_bytes > MOST_PAGE_BYTES and wire.events:
+                wire.next_page_token = token_after(page.events[number - 1], wanted)
+                break
+            wire.events.append(event)
+        return wire
 
 
 def _close_opened(opening: Future[OpenClip]) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vedette.v1 import watch_pb2
     from vedette_server.rpc.auth import Authenticator, Principal
     from vedette_server.rpc.bell import Bell
+    from vedette_server.rpc.sendable import SendableEvents
     from vedette_server.store.feed import EventFeed
     from vedette_server.store.store import EventStore
     from vedette_server.watch.hub import ResultHub
@@ -57,6 +58,7 @@ class WatchService(watch_pb2_grpc.WatchServiceServicer):
         feed: Tells of more events.
         authenticator: Knows who may watch.
         bell: Wakes what follows the events.
+        sendable: Puts events on the wire.
         heartbeat_s: A watcher without news is told so after so long.
         most_watchers: So many at once.
         patience_s: So long a watcher may take to read one message.
@@ -69,6 +71,7 @@ class WatchService(watch_pb2_grpc.WatchServiceServicer):
         feed: EventFeed,
         authenticator: Authenticator,
         bell: Bell,
+        sendable: SendableEvents,
         *,
         heartbeat_s: float = HEARTBEAT_S,
         most_watchers: int = MOST_WATCHERS,
@@ -76,7 +79,7 @@ class WatchService(watch_pb2_grpc.WatchServiceServicer):
     ) -> None:
         self._hub = hub
         self._feed = feed
-        self._tail = EventTail(store, feed, bell)
+        self._tail = EventTail(store, feed, bell, sendable)
         self._authenticator = authenticator
         self._heartbeat_s = heartbeat_s
         self._most_watchers = most_watchers

@@ -16,7 +16,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from vedette_server.errors import VedetteError
-from vedette_server.rpc.convert_event import event_to_wire
 from vedette_server.rpc.steering import Hands
 from vedette_server.store.errors import StoreUnavailableError
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from vedette.v1 import event_pb2
     from vedette_server.data.event import Event
     from vedette_server.rpc.bell import Bell
+    from vedette_server.rpc.sendable import SendableEvents
     from vedette_server.store.changes import Stored
     from vedette_server.store.feed import EventFeed
     from vedette_server.store.querying import Changes
@@ -50,18 +50,19 @@ _log = logging.getLogger(__name__)
 class Change:
     """One change of an event, and its form on the wire once somebody wants it."""
 
-    __slots__ = ("_wire", "event", "number")
+    __slots__ = ("_sendable", "_wire", "event", "number")
 
-    def __init__(self, event: Event, number: int) -> None:
+    def __init__(self, event: Event, number: int, sendable: SendableEvents) -> None:
         self.event = event
         self.number = number
+        self._sendable = sendable
         self._wire: event_pb2.Event | None = None
 
     @property
-    def wire(self) -> event_pb2.Event:
-        """As it is sent; shared, never changed."""
+    def wire(self) -> event_pb2.Event | None:
+        """As it is sent; shared, never changed. None: it cannot be."""
         if self._wire is None:
-            self._wire = event_to_wire(self.event, self.number)
+            self._wire = self._sendable.find(self.event, self.number)
         return self._wire
 
 
@@ -89,6 +90,7 @@ class EventTail:
         store: The events.
         feed: Tells of more.
         bell: Wakes this on the event loop.
+        sendable: Puts events on the wire.
         most_kept: Changes in memory at most.
         poll_s: The store is looked at so often though nobody told of more.
         patience_s: A store that does not answer for so long is told to who follows.
@@ -99,6 +101,7 @@ class EventTail:
         store: EventStore,
         feed: EventFeed,
         bell: Bell,
+        sendable: SendableEvents,
         *,
         most_kept: int = MOST_KEPT,
         poll_s: float = POLL_S,
@@ -107,6 +110,7 @@ class EventTail:
         self._store = store
         self._feed = feed
         self._bell = bell
+        self._sendable = sendable
         self._most_kept = most_kept
         self._poll_s = poll_s
         self._patience_s = patience_s
@@ -193,7 +197,7 @@ class EventTail:
             return Batch(changes, changes[-1].number if changes else position)
         names = None if channels is None or len(channels) > MOST_NAMED else sorted(channels)
         found = await self._catching.run(self._store.changes_after, position, names, most)
-        return Batch(_changes(found.changes), found.through, found.removed)
+        return Batch(self._changes(found.changes), found.through, found.removed)
 
     async def _run(self) -> None:
         failing_s = 0.0
@@ -226,7 +230,7 @@ class EventTail:
             return
 
     def _take(self, found: Changes) -> None:
-        changes = _changes(found.changes)
+        changes = self._changes(found.changes)
         if len(changes) == found.through - self._through:
             self._kept.extend(changes)
         else:
@@ -252,6 +256,5 @@ class EventTail:
             self._following.cancel()
             self._following = None
 
-
-def _changes(stored: Sequence[Stored]) -> list[Change]:
-    return [Change(one.event, one.number) for one in stored if one.event is not None]
+    def _changes(self, stored: Sequence[Stored]) -> list[Change]:
+        return [Change(one.event, one.number, self._sendable) for one in stored if one.event is not None]

@@ -151,8 +151,9 @@ class Watcher:
             yield self._gap(watch_pb2.GAP_REASON_EXPIRED, behind, stays=True)
         for change in batch.changes:
             self._at = replace(self._at, events=change.number)
-            if self._wish.wants(change.event):
-                yield watch_pb2.WatchChannelsResponse(offset=self._at.encoded(), event=change.wire)
+            # What cannot be sent is passed over: who goes on from the next message's offset has passed it, too.
+            if self._wish.wants(change.event) and (wire := change.wire) is not None:
+                yield watch_pb2.WatchChannelsResponse(offset=self._at.encoded(), event=wire)
         self._at = replace(self._at, events=batch.through)
 
     def _results(self) -> Iterator[Response]:
