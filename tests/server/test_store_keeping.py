@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vedette_server.store.changes import Stored
+    from vedette_server.store.querying import Page
     from vedette_server.store.retaining import Removal, Retention
 
 NOW_S = BEGIN_S + 10 * DAY_S
@@ -195,6 +196,22 @@ def test_what_a_channel_said_last_holds_on_when_it_is_deleted_until_nothing_of_i
     assert site.on_disk() == set()
     assert site.names == []
     assert not list(site.files.root.rglob("*.json*")), "no note stays, and no index"
+
+
+def test_a_channel_that_is_made_again_just_when_it_is_forgotten_keeps_its_note(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.say("gate", RetentionConfig(5 * DAY_S))
+    site.own = {}
+    query = site.store.query
+
+    def made_again(*asked: Any, **more: Any) -> Page:
+        site.say("gate", RetentionConfig(7 * DAY_S))
+        return query(*asked, **more)
+
+    monkeypatch.setattr(site.store, "query", made_again)
+    site.look(RetentionConfig())
+    assert noted_limits(site.files, ()) == {"gate": RetentionConfig(7 * DAY_S)}
 
 
 @pytest.mark.parametrize("why", ["unread", "unmounted"])

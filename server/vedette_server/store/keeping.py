@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vedette_server.errors import EvidenceError
-from vedette_server.evidence.left import forget_limits, noted_limits, trim
+from vedette_server.evidence.left import forget_limits, note_limits, noted_limits, trim
 from vedette_server.evidence.store import safe_name
 from vedette_server.store.errors import StoreUnavailableError, StoreUnusableError
 from vedette_server.store.querying import EventFilter
@@ -167,8 +167,12 @@ class StoreKeeper:
         files = self._files
         if files is None or files.total_bytes(channel) or channel in self._channels():
             return
-        if not self._store.query(EventFilter(channels=(channel,)), size=1).events:
-            forget_limits(files, channel)
+        if self._store.query(EventFilter(channels=(channel,)), size=1).events:
+            return
+        forget_limits(files, channel)
+        if (again := self._channels().get(channel)) is not None:
+            # It was made again meanwhile, and its note may have gone.
+            note_limits(files, channel, again)
 
     def _trim_others(self, recorded: Collection[str], own: Mapping[str, RetentionConfig]) -> None:
         """Remove the oldest recordings of channels that nobody records: deleted ones, or evidence is not kept now."""
