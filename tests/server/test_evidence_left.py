@@ -122,6 +122,21 @@ def test_one_that_the_disk_does_not_let_go_costs_no_other_and_a_stop_is_heeded(
     assert store.paths == (first,)
 
 
+def test_the_line_of_a_recording_that_came_meanwhile_stays(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    record(store, 5)
+    (held,) = store.held_apart(()).values()
+    came: list[str] = []
+
+    def look() -> bool:
+        came.append(record(store, 5 - 1 / 24))
+        return False
+
+    trim(store, held, RetentionConfig(DAY_S), EPOCH_S, look)
+    (left,) = RecordingIndex(store, "gate").segments
+    assert (left.path, len(left.sha256)) == (came[0], 64), "as it was written down, not as it was read again"
+
+
 def test_files_without_content_go_too(tmp_path: Path) -> None:
     for day in ("2020-01-01", "2020-01-02"):
         path = store_in(tmp_path).root / "gate" / day / "recording-1.mp4"

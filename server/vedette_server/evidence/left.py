@@ -118,7 +118,8 @@ def trim(
             continue
         total -= one.size_bytes
         days[day] -= 1
-        if not days[day]:
+        # Another may have come since: the last one of a recorder that ends, or of a channel that is made again.
+        if not days[day] and not any((store.root / day).glob(f"{PREFIX}*.mp4")):
             _drop(store, store.root / day / INDEX_NAME)
 
 
