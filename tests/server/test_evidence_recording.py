@@ -103,6 +103,20 @@ def test_what_retention_removed_is_not_found_any_more(tmp_path: Path) -> None:
     assert list(store.root.rglob("*.*")) == [store.root / ".incoming"]
 
 
+def test_a_line_of_another_recorder_stays_when_all_of_the_day_that_is_known_is_removed(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    (first, *_) = record(store).segments
+    again = RecordingIndex(store, "gate")
+    filed = store.put("gate", "recording-1800000009000", ".mp4", EPOCH_S + 9, b"late")
+    late = Segment(filed.path, EPOCH_S + 9, EPOCH_S + 10, 4, filed.sha256, (EPOCH_S + 9,), "masked:ab")
+    RecordingIndex(store, "gate").add(late)
+    for segment in again.segments:
+        store.remove(segment.path)
+        again.forget(segment.path)
+    assert RecordingIndex(store, "gate").segments == [late]
+    assert first.path.split("/")[1] == late.path.split("/")[1]
+
+
 def test_a_recording_goes_on_after_a_full_disk(tmp_path: Path) -> None:
     disk = FailingDisk("rename")
     store, steps = store_in(tmp_path, disk), Steps()

@@ -127,6 +127,9 @@ class RecordingIndex:
             day = path.split("/")[1] if path.count("/") == 2 else ""
             if not day or any(segment.path.split("/")[1] == day for segment in self._segments):
                 return
+        if any((self._folder / day).glob(f"{PREFIX}*.mp4")):
+            # Of a channel that was made again: what its recorder from before has written down at last.
+            return
         try:
             self._store.disk.remove(self._folder / day / INDEX_NAME)
         except OSError:
