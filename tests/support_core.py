@@ -246,7 +246,9 @@ class Core:
     def wait_is_bounded(self, channel: CoreChannel) -> bool:
         """Whether no other channel was picked more often than the bound of the fair queue says, since our last turn."""
         weights = {other.name: other.weight for other in self.channels}
+        # A live channel is passed over by fresher pictures: its bound is three times as wide.
+        turns = 3 if channel.policy is LIVE else 1
         return all(
-            count <= Fraction(weights[other], channel.weight) + 1 + Fraction(1, 1000)
+            count <= turns * (Fraction(weights[other], channel.weight) + 1) + Fraction(1, 1000)
             for other, count in self.passed_over.get(channel.name, Counter()).items()
         )
