@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vedette_client.errors import ClientError, OptionsError, SourceError
 from vedette_client.loadtest.proc import MachineLoad, usage
 from vedette_client.loadtest.records import Records, Sample, WorkerRecord, join
+from vedette_client.loadtest.undisturbed import undisturbed
 from vedette_client.loadtest.worker import Failed, Progress, Ready, storms, work
 
 if TYPE_CHECKING:
@@ -55,15 +56,12 @@ class LoadRun:
 
     def __enter__(self) -> Self:
         """Start the processes."""
-        context = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
-        count = min(self._plan.processes, self._plan.channels)
-        for number in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=work, args=(self._plan, number, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._processes.append(process)
+        try:
+            with undisturbed():
+                self._start()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         self._progress = [Progress() for _ in self._pipes]
         return self
 
@@ -78,6 +76,16 @@ class LoadRun:
             if process.is_alive():
                 process.terminate()
                 process.join(_JOIN_S)
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
+        for number in range(min(self._plan.processes, self._plan.channels)):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=work, args=(self._plan, number, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
 
     def run(self) -> Records:
         """Run it.
