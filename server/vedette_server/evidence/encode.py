@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from vedette_server.picture.colour import Colour
 
 ENCODER = "libx264"
-# Two seconds at most from any picture back to a keyframe; no lookahead to speak of, since memory is bounded.
+# 50 pictures at most from any one back to a keyframe; no lookahead to speak of, since memory is bounded.
 _OPTIONS = {"preset": "superfast", "crf": "23", "x264-params": "keyint=50:rc-lookahead=10"}
 _BT709, _BT601 = 1, 6
 # All pictures of motion JPEG are keyframes: not all of them are coded whole.
