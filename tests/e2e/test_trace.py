@@ -123,9 +123,13 @@ def test_two_servers_do_not_write_one_trace(tmp_path: Path) -> None:
 async def test_a_full_disk_costs_the_trace_and_no_frame(gauges: Path, tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
     with ServerProcess(*QUICK, "--engines-dir", str(gauges), "--trace", str(path)) as server:
+        before = await watch(server.address, "recorded")
+        until = time.monotonic() + 10
+        while not list(read(path).frames) and time.monotonic() < until:
+            await asyncio.sleep(0.05)
         room = path.stat().st_size + 8192
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (room, room))
-        verdicts = await watch(server.address, "recorded")
+        verdicts = before + await watch(server.address, "recorded")
         server.wait_for("trace ended: ")
         assert all(verdict.analysed for verdict in verdicts)
         assert len(await watch(server.address, "rated")) == 40
