@@ -28,6 +28,7 @@ from vedette_server.store.writer import EventWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import pytest
     from sqlalchemy import Engine
 
     from vedette_server.store.changes import Stored
@@ -178,6 +179,22 @@ def a_postgres() -> Iterator[Postgres | None]:
             yield server
         finally:
             server.stop()
+
+
+_databases = itertools.count()
+
+
+def store_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> EventStore:
+    """Open an empty store, `sqlite` in a folder or `postgresql` at the server of the fixture `postgres`, or skip."""
+    import pytest  # noqa: PLC0415 - whoever is killed needs none
+
+    url = f"sqlite:///{folder}/events.db"
+    if kind == "postgresql":
+        server: Postgres | None = request.getfixturevalue("postgres")
+        if server is None:
+            pytest.skip("PostgreSQL is not installed: no initdb on PATH or in /usr/lib/postgresql")
+        url = server.make_database(f"events{next(_databases)}")
+    return EventStore(url, key_file=folder / "key", clock=lambda: BEGIN_S + 100)
 
 
 def append_until_killed(url: str, told: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import threading
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import delete, select, update
 
-from support_store import BEGIN_S, a_postgres, an_event, ended, ready
+from support_store import BEGIN_S, a_postgres, an_event, ended, ready, store_of
 from vedette_server.data.event import EventKind, EventState, Evidence, EvidenceState
 from vedette_server.errors import InvalidError, NotFoundError
 from vedette_server.store import querying
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from vedette_server.data.event import Event
     from vedette_server.store.changes import Stored
 
-_names = itertools.count()
-
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres | None]:
@@ -40,13 +37,7 @@ def postgres() -> Iterator[Postgres | None]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
-    url = f"sqlite:///{tmp_path}/events.db"
-    if request.param == "postgresql":
-        server: Postgres | None = request.getfixturevalue("postgres")
-        if server is None:
-            pytest.skip("PostgreSQL is not installed: no initdb on PATH or in /usr/lib/postgresql")
-        url = server.make_database(f"events{next(_names)}")
-    with EventStore(url, key_file=tmp_path / "key", clock=lambda: BEGIN_S + 100) as opened:
+    with store_of(request.param, request, tmp_path) as opened:
         yield opened
 
 

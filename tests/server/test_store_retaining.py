@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import func, select, update
 
-from support_store import BEGIN_S, a_postgres, an_event, ended, ready
+from support_store import BEGIN_S, a_postgres, an_event, ended, ready, store_of
 from vedette_server.data.event import TrailPoint
 from vedette_server.store import retaining
 from vedette_server.store.appending import MOST_VALUES
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from support_store import Postgres
     from vedette_server.data.event import Event
 
-_names = itertools.count()
 # SQLite's own choice: a bare record that kept its page would hold up to so much.
 PAGE_BYTES = 4096
 
@@ -39,13 +37,7 @@ def postgres() -> Iterator[Postgres | None]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
-    url = f"sqlite:///{tmp_path}/events.db"
-    if request.param == "postgresql":
-        server: Postgres | None = request.getfixturevalue("postgres")
-        if server is None:
-            pytest.skip("PostgreSQL is not installed: no initdb on PATH or in /usr/lib/postgresql")
-        url = server.make_database(f"events{next(_names)}")
-    with EventStore(url, key_file=tmp_path / "key", clock=lambda: BEGIN_S + 100) as opened:
+    with store_of(request.param, request, tmp_path) as opened:
         yield opened
 
 
