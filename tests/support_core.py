@@ -245,10 +245,12 @@ class Core:
 
     def wait_is_bounded(self, channel: CoreChannel) -> bool:
         """Whether no other channel was picked more often than the bound of the fair queue says, since our last turn."""
-        weights = {other.name: other.weight for other in self.channels}
-        # A live channel is passed over by fresher pictures: its bound is three times as wide.
-        turns = 3 if channel.policy is LIVE else 1
-        return all(
-            count <= turns * (Fraction(weights[other], channel.weight) + 1) + Fraction(1, 1000)
-            for other, count in self.passed_over.get(channel.name, Counter()).items()
-        )
+        by_name = {other.name: other for other in self.channels}
+
+        def bound(other: CoreChannel) -> Fraction:
+            # Only a fresher live picture passes a live one, for two turns of the one that waits at most.
+            turns = 3 if channel.policy is LIVE and other.policy is LIVE else 1
+            return turns * Fraction(other.weight, channel.weight) + 1 + Fraction(1, 1000)
+
+        passed = self.passed_over.get(channel.name, Counter())
+        return all(count <= bound(by_name[other]) for other, count in passed.items())
